@@ -1,5 +1,5 @@
 /** Comparing tensors: the one tolerance table, and the two checks every suite uses. */
-import * as tf from "@tensorflow/tfjs-core";
+import * as tf from "@tensorflow/tfjs";
 import type { Test } from "uvu";
 
 /** Largest difference allowed, as a share of the largest expected magnitude. */
@@ -45,7 +45,9 @@ export function close(
   if (a !== b) throw new Error(`${what}: shape is ${a}, expected ${b}`);
   const error = distance(actual.dataSync(), expected.dataSync());
   if (!(error <= TOLERANCE[tolerance])) {
-    throw new Error(`${what}: relative error ${error} is above ${tolerance} ${TOLERANCE[tolerance]}`);
+    throw new Error(
+      `${what}: relative error ${error} is above ${tolerance} ${TOLERANCE[tolerance]}`,
+    );
   }
 }
 
