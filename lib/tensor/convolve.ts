@@ -1,15 +1,16 @@
 /**
- * One convolution for every base layer: dense, conv1d, conv2d, conv3d, depthwise, with stride, any
- * padding, dilation and groups, and with all its gradients.
+ * One convolution for every base layer, with its two gradients: dense, conv1d, conv2d, conv3d, depthwise,
+ * with stride, any padding, dilation and groups.
  *
- * TensorFlow.js has the forward of most of these, no gradient under dilation, and no groups. What it has
- * is used; an engine whose kernels can do more says so in {@link NATIVE}; the rest is `unfold` and a
- * matrix product.
+ * TensorFlow.js has no gradient under dilation and no groups. What its kernels can do they do here, called by
+ * name; an engine whose kernels can do more says so in {@link NATIVE}; the rest is `unfold` and a matrix
+ * product, which is the definition.
  */
 import * as tf from "@tensorflow/tfjs";
 import { type Extent, extent, type Geometry } from "./geometry.ts";
-import { inputs, outputs, size, space } from "./shape.ts";
-import { kernelMatrix, unfold } from "./unfold.ts";
+import { operation } from "./operation.ts";
+import { inputs, outputs, type Shape, size, space } from "./shape.ts";
+import { fold, kernelMatrix, matrixKernel, unfold } from "./unfold.ts";
 
 /**
  * What the convolution kernels that an engine registered can do beyond TensorFlow.js's own: gradients
@@ -17,69 +18,156 @@ import { kernelMatrix, unfold } from "./unfold.ts";
  */
 export const NATIVE: Map<string, { dilations: boolean; groups: boolean }> = new Map();
 
-type Kernel = (
-  name: string,
-  inputs: Record<string, tf.Tensor>,
-  attributes: Record<string, unknown>,
-) => tf.Tensor;
-const run: Kernel = (name, inputs, attributes) =>
+/** The three linear maps of a convolution: y from x and W, and the gradients of both from that of y. */
+interface Maps {
+  y(x: tf.Tensor, W: tf.Tensor): tf.Tensor;
+  dx(dy: tf.Tensor, W: tf.Tensor, x: Shape): tf.Tensor;
+  dW(x: tf.Tensor, dy: tf.Tensor, W: Shape): tf.Tensor;
+}
+
+/** Y = X·W over the last axis; dX = dY·Wᵀ, dW = Xᵀ·dY. A pointwise kernel is one too. */
+const dense: Maps = {
+  y: (x, W) => {
+    const matrix = kernelMatrix(W), O = outputs(W.shape);
+    const y = tf.matMul(tf.reshape(x, [-1, inputs(W.shape)]), matrix);
+    return tf.reshape(y, [...x.shape.slice(0, -1), O]);
+  },
+  dx: (dy, W, x) => {
+    const rows = tf.reshape(dy, [-1, outputs(W.shape)]);
+    return tf.reshape(tf.matMul(rows, kernelMatrix(W), false, true), [...x]);
+  },
+  dW: (x, dy, W) => {
+    const rows = tf.reshape(x, [-1, inputs(W)]);
+    return tf.reshape(tf.matMul(rows, tf.reshape(dy, [-1, outputs(W)]), true), [...W]);
+  },
+};
+
+/** The definition: Y = unfold(X)·K; dX = fold(dY·Kᵀ), dK = unfold(X)ᵀ·dY, a matrix for each group. */
+function unfolded(kernel: Shape, geometry: Geometry): Maps {
+  const { groups = 1 } = geometry;
+  const rows = (dy: tf.Tensor) => {
+    const O = outputs(kernel);
+    if (groups === 1) return tf.reshape(dy, [-1, O]);
+    return tf.transpose(tf.reshape(dy, [-1, groups, O / groups]), [1, 0, 2]);
+  };
+  return {
+    y: (x, W) => {
+      const { output } = extent(kernel, x.shape.slice(1, -1), geometry);
+      const y = tf.matMul(unfold(x, kernel, geometry), kernelMatrix(W, groups));
+      const positions = groups === 1 ? y : tf.transpose(y, [1, 0, 2]);
+      return tf.reshape(positions, [x.shape[0], ...output, outputs(kernel)]);
+    },
+    dx: (dy, W, x) =>
+      fold(tf.matMul(rows(dy), kernelMatrix(W, groups), false, true), x, kernel, geometry),
+    dW: (x, dy, W) => matrixKernel(tf.matMul(unfold(x, kernel, geometry), rows(dy), true), W),
+  };
+}
+
+type Attributes = Record<string, unknown>;
+const run = (name: string, inputs: Record<string, tf.Tensor>, attributes: Attributes) =>
   tf.engine().runKernel(name, inputs, attributes as tf.NamedAttrMap) as tf.Tensor;
 
-/** The last axis times a matrix: x `[..., I]` · `[I, O]` → `[..., O]`. */
-export function dense(x: tf.Tensor, matrix: tf.Tensor): tf.Tensor {
-  const [rows, columns] = matrix.shape;
-  const y = tf.matMul(tf.reshape(x, [-1, rows]) as tf.Tensor2D, matrix as tf.Tensor2D);
-  return tf.reshape(y, [...x.shape.slice(0, -1), columns]);
+/** TensorFlow.js's convolution kernels by their names. */
+function kernels([y, dx, dW]: string[], attributes: Attributes): Maps {
+  return {
+    y: (x, filter) => run(y, { x, filter }, attributes),
+    dx: (dy, filter, x) => run(dx, { dy, filter }, { ...attributes, inputShape: x }),
+    dW: (x, dy, W) => run(dW, { x, dy }, { ...attributes, filterShape: W }),
+  };
 }
+const CONV2D = ["Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"];
+const CONV3D = ["Conv3D", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2"];
+const DEPTHWISE = [
+  "DepthwiseConv2dNative",
+  "DepthwiseConv2dNativeBackpropInput",
+  "DepthwiseConv2dNativeBackpropFilter",
+];
 
-/** The definition, `unfold(x) · kernelMatrix(W)`: any dimensions, any geometry, slow. */
-export function unfolded(x: tf.Tensor, kernel: tf.Tensor, geometry: Geometry = {}): tf.Tensor {
-  const { groups, output } = extent(kernel.shape, x.shape.slice(1, -1), geometry);
-  const y = tf.matMul(unfold(x, kernel.shape, geometry), kernelMatrix(kernel, groups));
-  const rows = groups === 1 ? y : tf.transpose(y, [1, 0, 2]); // [G, N·out, O/G] -> [N·out, G, O/G]
-  return tf.reshape(rows, [x.shape[0], ...output, outputs(kernel.shape)]);
-}
+/** The way of computing that the engine at hand does best. */
+function plan(x: Shape, kernel: Shape, geometry: Geometry): Maps {
+  const k = space(kernel);
+  if (k.length === 0) return dense;
+  const at = extent(kernel, x.slice(1, -1), geometry);
+  const moves = at.padding.flat().some((zeros) => zeros !== 0) || at.strides.some((s) => s !== 1);
+  if (size(k) === 1 && !moves && at.groups === 1) return dense;
 
-/** A convolution by kernels of the engine that know dilation and groups in all three directions. */
-function native(x: tf.Tensor, kernel: tf.Tensor, at: Extent): tf.Tensor {
-  const names = x.rank === 5
-    ? ["Conv3D", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2"]
-    : ["Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"];
+  const can = NATIVE.get(tf.getBackend()) ?? { dilations: false, groups: false };
+  const dilated = at.dilations.some((step) => step > 1);
+  if (dilated && !can.dilations) return unfolded(kernel, geometry);
+  if (k.length === 3) {
+    return at.groups > 1 && !can.groups ? unfolded(kernel, geometry) : conv3d(x, at);
+  }
   const attributes = {
     strides: at.strides,
     pad: [[0, 0], ...at.padding, [0, 0]],
     dilations: at.dilations,
-    dataFormat: x.rank === 5 ? "NDHWC" : "NHWC",
-    groups: at.groups,
+    dataFormat: "NHWC",
+    dimRoundingMode: null,
   };
-  const gradients = tf.customGrad((...args) => {
-    const [x, filter, save] = args as [tf.Tensor, tf.Tensor, tf.GradSaveFunc];
-    save([x, filter]);
-    return {
-      value: run(names[0], { x, filter }, attributes),
-      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
-        const [x, filter] = saved;
-        return [
-          run(names[1], { dy, filter }, { ...attributes, inputShape: x.shape }),
-          run(names[2], { x, dy }, { ...attributes, filterShape: filter.shape }),
-        ];
-      },
-    };
-  });
-  return gradients(x, kernel);
+  if (at.groups === 1 || can.groups) return kernels(CONV2D, { ...attributes, groups: at.groups });
+  if (inputs(kernel) > 1) return unfolded(kernel, geometry);
+  // depthwise [kh, kw, 1, I·M] is TensorFlow.js's [kh, kw, I, M]: the same numbers in the same order
+  const shape = [...k, at.groups, outputs(kernel) / at.groups];
+  const maps = kernels(DEPTHWISE, attributes);
+  return {
+    y: (x, W) => maps.y(x, tf.reshape(W, shape)),
+    dx: (dy, W, x) => maps.dx(dy, tf.reshape(W, shape), x),
+    dW: (x, dy, W) => tf.reshape(maps.dW(x, dy, shape), [...W]),
+  };
 }
 
-/** Depthwise `[kh, kw, 1, I·M]` as TensorFlow.js has it, `[kh, kw, I, M]`: the same numbers in order. */
-function depthwise(x: tf.Tensor4D, kernel: tf.Tensor, at: Extent): tf.Tensor {
-  const filter = tf.reshape(kernel, [
-    ...space(kernel.shape),
-    at.groups,
-    outputs(kernel.shape) / at.groups,
-  ]);
-  const pad: tf.backend_util.ExplicitPadding = [[0, 0], pair(at, 0), pair(at, 1), [0, 0]];
-  return tf.depthwiseConv2d(x, filter as tf.Tensor4D, at.strides as [number, number], pad);
+/** conv3d, whose kernels know no explicit zeros: they are added before and cut off the gradient. */
+function conv3d(x: Shape, at: Extent): Maps {
+  const zeros = [[0, 0], ...at.padding, [0, 0]] as [number, number][];
+  const shape = x.map((length, axis) => length + zeros[axis][0] + zeros[axis][1]);
+  const start = zeros.map(([before]) => before);
+  const attributes = {
+    strides: at.strides,
+    pad: "valid",
+    dilations: at.dilations,
+    dataFormat: "NDHWC",
+    groups: at.groups,
+  };
+  return {
+    y: (x, W) => kernels(CONV3D, attributes).y(tf.pad(x, zeros), W),
+    dx: (dy, W, x) => tf.slice(kernels(CONV3D, attributes).dx(dy, W, shape), start, [...x]),
+    dW: (x, dy, W) => kernels(CONV3D, attributes).dW(tf.pad(x, zeros), dy, W),
+  };
 }
-const pair = (at: Extent, axis: number): [number, number] => [...at.padding[axis]];
+
+/** A row of one for the height that a conv1d lacks. */
+const row = (shape: Shape): number[] => [shape[0], 1, ...shape.slice(1)];
+
+/** conv1d as a conv2d over one row. */
+function lifted({ strides, padding, dilations, groups }: Extent): Geometry {
+  return {
+    strides: [1, ...strides],
+    padding: [[0, 0], ...padding],
+    dilations: [1, ...dilations],
+    groups,
+  };
+}
+
+function mapsOf(x: Shape, kernel: Shape, geometry: Geometry): Maps {
+  const { groups = 1 } = geometry, channels = x[x.length - 1];
+  if (channels !== inputs(kernel) * groups) {
+    throw new TypeError(
+      `Cannot convolve an input of ${channels} channels as the kernel must read them all: ` +
+        `current kernel reads ${inputs(kernel)} in ${groups} group${groups > 1 ? "s" : ""}`,
+    );
+  }
+  if (space(kernel).length !== 1) return plan(x, kernel, geometry);
+  const at = extent(kernel, x.slice(1, -1), geometry), W = [1, ...kernel];
+  const maps = plan(row(x), W, lifted(at));
+  const y = [x[0], ...at.output, outputs(kernel)];
+  return {
+    y: (x, kernel) => tf.reshape(maps.y(tf.reshape(x, row(x.shape)), tf.reshape(kernel, W)), y),
+    dx: (dy, kernel, x) =>
+      tf.reshape(maps.dx(tf.reshape(dy, row(y)), tf.reshape(kernel, W), row(x)), [...x]),
+    dW: (x, dy, kernel) =>
+      tf.reshape(maps.dW(tf.reshape(x, row(x.shape)), tf.reshape(dy, row(y)), W), [...kernel]),
+  };
+}
 
 /**
  * y[n, p, o] = Σ over taps t and inputs i of x[n, p·stride + t·dilation − before, i] · W[t, i, o].
@@ -91,56 +179,29 @@ const pair = (at: Extent, axis: number): [number, number] => [...at.padding[axis
  * @throws {RangeError} when the kernel is larger than the padded input
  */
 export function convolve(x: tf.Tensor, kernel: tf.Tensor, geometry: Geometry = {}): tf.Tensor {
-  return tf.tidy(() => {
-    const k = space(kernel.shape), groups = geometry.groups ?? 1, channels = x.shape[x.rank - 1];
-    if (channels !== inputs(kernel.shape) * groups) {
-      throw new TypeError(
-        `Cannot convolve an input of ${channels} channels as the kernel must read them all: ` +
-          `current kernel reads ${inputs(kernel.shape)} in ${groups} group${groups > 1 ? "s" : ""}`,
-      );
-    }
-    if (k.length === 0) return dense(x, kernel);
-    if (k.length === 1) return lifted(x, kernel, geometry);
-    const at = extent(kernel.shape, x.shape.slice(1, -1), geometry);
-    const pads = at.padding.flat().some((zeros) => zeros !== 0);
-    const pointwise = size(k) === 1 && size(at.strides) === 1 && !pads && groups === 1;
-    if (pointwise) return dense(x, kernelMatrix(kernel));
-
-    const dilated = at.dilations.some((step) => step > 1);
-    const can = NATIVE.get(tf.getBackend()) ?? { dilations: false, groups: false };
-    const asks = dilated || groups > 1;
-    if (asks && (!dilated || can.dilations) && (groups === 1 || can.groups)) {
-      return native(x, kernel, at);
-    }
-    if (dilated || k.length > 3) return unfolded(x, kernel, geometry);
-    if (k.length === 2 && groups > 1 && inputs(kernel.shape) === 1) {
-      return depthwise(x as tf.Tensor4D, kernel, at);
-    }
-    if (groups > 1) return unfolded(x, kernel, geometry);
-    if (k.length === 2) {
-      const pad: tf.backend_util.ExplicitPadding = [[0, 0], pair(at, 0), pair(at, 1), [0, 0]];
-      const strides = at.strides as [number, number];
-      return tf.conv2d(x as tf.Tensor4D, kernel as tf.Tensor4D, strides, pad);
-    }
-    const padded = tf.pad(x, [[0, 0], ...k.map((_, axis) => pair(at, axis)), [0, 0]]);
-    const strides = at.strides as [number, number, number];
-    return tf.conv3d(padded as tf.Tensor5D, kernel as tf.Tensor5D, strides, "valid");
+  const maps = mapsOf(x.shape, kernel.shape, geometry);
+  return operation({ x, kernel }, ({ x, kernel }) => maps.y(x, kernel), {
+    x: (dy, { x, kernel }) => maps.dx(dy, kernel, x.shape),
+    kernel: (dy, { x, kernel }) => maps.dW(x, dy, kernel.shape),
   });
 }
 
-/** conv1d as a conv2d over one row. */
-function lifted(x: tf.Tensor, kernel: tf.Tensor, geometry: Geometry): tf.Tensor {
-  const at = extent(kernel.shape, x.shape.slice(1, -1), geometry);
-  const [batch, width, channels] = x.shape;
-  const y = convolve(
-    tf.reshape(x, [batch, 1, width, channels]),
-    tf.reshape(kernel, [1, ...kernel.shape]),
-    {
-      strides: [1, ...at.strides],
-      padding: [[0, 0], ...at.padding],
-      dilations: [1, ...at.dilations],
-      groups: at.groups,
-    },
-  );
-  return tf.squeeze(y, [1]);
+/** ∂/∂x of ⟨dy, convolve(x, W)⟩: the transpose of the convolution, applied to dy. */
+export function inputGradient(
+  dy: tf.Tensor,
+  kernel: tf.Tensor,
+  x: Shape,
+  geometry: Geometry = {},
+): tf.Tensor {
+  return tf.tidy(() => mapsOf(x, kernel.shape, geometry).dx(dy, kernel, x));
+}
+
+/** ∂/∂W of ⟨dy, convolve(x, W)⟩: every tap's input times every output's gradient, summed over positions. */
+export function kernelGradient(
+  x: tf.Tensor,
+  dy: tf.Tensor,
+  kernel: Shape,
+  geometry: Geometry = {},
+): tf.Tensor {
+  return tf.tidy(() => mapsOf(x.shape, kernel, geometry).dW(x, dy, kernel));
 }

@@ -52,22 +52,27 @@ export function close(
 }
 
 /**
- * Makes every test of a suite run in a tidy scope and fail when a tensor outlives it.
+ * Makes every test of a suite run in a tidy scope, and adds a last one: no tensor outlives any of them.
  *
- * uvu calls the after hook again when it throws, hence `open`.
+ * The leaks are told there: uvu drops the error of a test whose after-hook throws.
  */
 export function leakless(suite: Test): void {
-  let before = 0, open = false;
+  const leaks: string[] = [];
+  let before = 0;
   suite.before.each(() => {
     before = tf.memory().numTensors;
     tf.engine().startScope();
-    open = true;
   });
-  suite.after.each(() => {
-    if (!open) return;
-    open = false;
+  suite.after.each(({ __test__ }) => {
     tf.engine().endScope();
     const left = tf.memory().numTensors - before;
-    if (left !== 0) throw new Error(`${left} tensors left over`);
+    if (left !== 0) leaks.push(`${left} by "${__test__}"`);
   });
+  const { run } = suite;
+  suite.run = () => {
+    suite("leaves no tensor over", () => {
+      if (leaks.length > 0) throw new Error(`tensors left over: ${leaks.join(", ")}`);
+    });
+    run();
+  };
 }

@@ -1,8 +1,8 @@
 import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { convolve, unfolded } from "../../lib/tensor/convolve.ts";
-import { extent } from "../../lib/tensor/geometry.ts";
+import { convolve, inputGradient, kernelGradient } from "../../lib/tensor/convolve.ts";
+import { extent, type Geometry } from "../../lib/tensor/geometry.ts";
 import { outputs, size, space } from "../../lib/tensor/shape.ts";
 import { fold, kernelMatrix, matrixKernel, unfold } from "../../lib/tensor/unfold.ts";
 import { close, leakless } from "../support/close.ts";
@@ -43,6 +43,14 @@ function byHand({ kernel, x: given, geometry }: Place): tf.Tensor {
   return y.toTensor();
 }
 
+/** unfold(x) · W, differentiated by TensorFlow.js. */
+function byMatrix(x: tf.Tensor, W: tf.Tensor, geometry: Geometry): tf.Tensor {
+  const { groups, output } = extent(W.shape, x.shape.slice(1, -1), geometry);
+  const y = tf.matMul(unfold(x, W.shape, geometry), kernelMatrix(W, groups));
+  const rows = groups === 1 ? y : tf.transpose(y, [1, 0, 2]);
+  return tf.reshape(rows, [x.shape[0], ...output, outputs(W.shape)]);
+}
+
 const sums = suite("convolve()");
 leakless(sums);
 for (const place of PLACES) {
@@ -57,9 +65,16 @@ for (const place of PLACES) {
     const inputs = [tensor(x, 1), tensor(kernel, 2)];
     const dy = tensor(convolve(inputs[0], inputs[1], geometry).shape, 3);
     const gradients = tf.grads((x, w) => convolve(x, w, geometry))(inputs, dy);
-    const expected = tf.grads((x, w) => unfolded(x, w, geometry))(inputs, dy);
+    const expected = tf.grads((x, w) => byMatrix(x, w, geometry))(inputs, dy);
     close(gradients[0], expected[0], "gradient", "dx");
     close(gradients[1], expected[1], "gradient", "dW");
+    close(inputGradient(dy, inputs[1], x, geometry), expected[0], "gradient", "inputGradient");
+    close(
+      kernelGradient(inputs[0], dy, kernel, geometry),
+      expected[1],
+      "gradient",
+      "kernelGradient",
+    );
   });
 }
 sums("refuses an input whose channels the kernel does not read", () => {
