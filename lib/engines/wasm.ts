@@ -1,0 +1,23 @@
+/**
+ * TensorFlow.js's `wasm` backend (XNNPACK, one thread), made to train: it lacks the weight gradients of
+ * convolutions and is slow at other steps backwards; `wasm/` builds those from its own fast kernels.
+ */
+import * as tf from "@tensorflow/tfjs";
+import { NATIVE } from "../tensor/convolve.ts";
+import { install } from "./wasm/install.ts";
+
+/** The engine's name and its backend's. */
+export const name = "wasm";
+
+/** Where WebAssembly exists. */
+export function available(): Promise<true | string> {
+  return Promise.resolve(typeof WebAssembly === "object" || "this runtime has no WebAssembly");
+}
+
+/** Registers the kernels, once, and selects the backend; the package's own file holds the code. */
+export async function start(): Promise<void> {
+  await import("@tensorflow/tfjs-backend-wasm");
+  install();
+  NATIVE.set(name, { dilations: true, groups: false });
+  if (!await tf.setBackend(name)) throw new Error("TensorFlow.js could not load its wasm file");
+}

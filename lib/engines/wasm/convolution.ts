@@ -1,0 +1,162 @@
+/**
+ * The gradients of convolutions, each as convolutions forward, which XNNPACK does fast.
+ *
+ * Dilation is allowed in all of them, which TensorFlow.js's own gradients refuse.
+ */
+import type * as tf from "@tensorflow/tfjs";
+import type { Shape } from "../../tensor/shape.ts";
+import { axes, type Axis } from "../axes.ts";
+import { type Call, compose, type Run } from "./compose.ts";
+
+/** Zeros before and after an axis, or where negative, elements left out. */
+type Ends = [before: number, after: number];
+
+/** x without what its ends leave out, and the padding that is left; cutting is rare, so it may copy. */
+function cut(run: Run, x: tf.TensorInfo, ends: [rows: Ends, columns: Ends]) {
+  const pad = [[0, 0], ...ends.map((pair) => pair.map((zeros) => Math.max(0, zeros))), [0, 0]];
+  if (ends.flat().every((zeros) => zeros >= 0)) return { x, pad };
+  const [rows, columns] = ends.map((pair) => pair.map((zeros) => Math.max(0, -zeros)));
+  const [batch, height, width, channels] = x.shape;
+  const size = [batch, height - rows[0] - rows[1], width - columns[0] - columns[1], channels];
+  return { x: run("Slice", { x }, { begin: [0, rows[0], columns[0], 0], size }), pad };
+}
+
+/** The taps that reach the inputs `phase, phase + stride, …`, and how they, turned round, step over dy. */
+interface Reach {
+  first: number;
+  step: number;
+  dilation: number;
+  ends: Ends;
+}
+
+/**
+ * Input m·stride + phase meets tap t at output m + (phase + before − t·dilation) / stride where that is
+ * whole; so every phase is a convolution of its own over dy, or nothing where no tap meets it.
+ */
+function reach({ input, output, taps, stride, dilation, before }: Axis, phase: number) {
+  const offset = (tap: number) => (phase + before - tap * dilation) / stride;
+  const meets = Array.from({ length: taps }, (_, tap) => tap)
+    .filter((tap) => Number.isInteger(offset(tap)));
+  if (meets.length === 0) return undefined;
+  const step = meets.length > 1 ? meets[1] - meets[0] : taps;
+  const between = meets.length > 1 ? step * dilation / stride : 1;
+  const zeros = -offset(meets[meets.length - 1]);
+  const length = Math.ceil(input / stride) + (meets.length - 1) * between;
+  return {
+    first: meets[0],
+    step,
+    dilation: between,
+    ends: [zeros, length - output - zeros],
+  } as Reach;
+}
+
+/** A convolution of dy by a part of the filter, transposed: what one phase of the input gradient is. */
+type Transposed = (
+  run: Run,
+  taps: tf.TensorInfo,
+  x: tf.TensorInfo,
+  attributes: Record<string, unknown>,
+) => tf.TensorInfo;
+
+/**
+ * Σ over outputs and taps of dy · W that meet each input: a convolution by the taps turned round, one for
+ * every phase of the strides, so that no product is wasted on the zeros that a stride leaves between.
+ *
+ * @returns `[N, H, W, C]` for the C channels that `convolve` returns
+ */
+function scatter(
+  { inputs: { dy, filter }, attrs }: Call,
+  run: Run,
+  channels: number,
+  convolve: Transposed,
+): tf.TensorInfo {
+  const [batch, height, width] = attrs.inputShape as Shape;
+  const [rows, columns] = axes(attrs.inputShape as Shape, filter.shape, attrs, dy.shape);
+  const phased = rows.stride * columns.stride > 1;
+  const high = Math.ceil(height / rows.stride), wide = Math.ceil(width / columns.stride);
+
+  const phase = (row: number, column: number): tf.TensorInfo => {
+    const h = reach(rows, row), w = reach(columns, column);
+    const shape = [batch, high, wide, channels];
+    if (!h || !w) return run("Fill", {}, { shape, value: 0, dtype: "float32" });
+    const taps = phased ? pick(run, filter, h, w) : filter;
+    const turned = run("Reverse", { x: taps }, { dims: [0, 1] });
+    const { x, pad } = cut(run, dy, [h.ends, w.ends]);
+    const dilations = [h.dilation, w.dilation];
+    return convolve(run, turned, x, { strides: 1, pad, dilations, dataFormat: "NHWC" });
+  };
+  if (!phased) return phase(0, 0);
+
+  // the phases of the columns side by side are the columns in order, and so are those of the rows
+  const lines = Array.from({ length: rows.stride }, (_, row) => {
+    const parts = Array.from({ length: columns.stride }, (_, column) => phase(row, column));
+    const line = run("Concat", parts, { axis: 3 });
+    return run("Reshape", { x: line }, { shape: [batch, high, wide * columns.stride * channels] });
+  });
+  const all = run("Concat", lines, { axis: 2 });
+  const x = run("Reshape", { x: all }, {
+    shape: [batch, high * rows.stride, wide * columns.stride, channels],
+  });
+  return run("Slice", { x }, { begin: [0, 0, 0, 0], size: [batch, height, width, channels] });
+}
+
+/** Every `step`th tap of both axes. */
+function pick(run: Run, x: tf.TensorInfo, h: Reach, w: Reach): tf.TensorInfo {
+  return run("StridedSlice", { x }, {
+    begin: [h.first, w.first, 0, 0],
+    end: x.shape,
+    strides: [h.step, w.step, 1, 1],
+    ...{ beginMask: 0, endMask: 0, ellipsisMask: 0, newAxisMask: 0, shrinkAxisMask: 0 },
+  });
+}
+
+/** ∂L/∂x of a convolution: dy by the kernel turned round, inputs and outputs exchanged. */
+export function backpropInput(call: Call): tf.TensorInfo {
+  const [, , channels] = call.inputs.filter.shape;
+  return compose(call.backend, (run) =>
+    scatter(call, run, channels, (run, taps, x, attributes) => {
+      const filter = run("Transpose", { x: taps }, { perm: [0, 1, 3, 2] });
+      return run("Conv2D", { x, filter }, attributes);
+    }));
+}
+
+/** ∂L/∂x of a depthwise convolution: dy by the kernel turned round, then the sum of each channel's M. */
+export function depthwiseBackpropInput(call: Call): tf.TensorInfo {
+  const [, , channels, each] = call.inputs.filter.shape;
+  return compose(call.backend, (run) => {
+    const wide = scatter(call, run, channels * each, (run, taps, x, attributes) => {
+      const shape = [...taps.shape.slice(0, 2), channels * each, 1];
+      const filter = run("Reshape", { x: taps }, { shape });
+      return run("DepthwiseConv2dNative", { x, filter }, attributes);
+    });
+    if (each === 1) return wide;
+    const split = run("Reshape", { x: wide }, {
+      shape: [...wide.shape.slice(0, 3), channels, each],
+    });
+    return run("Sum", { x: split }, { axis: [4], keepDims: false });
+  });
+}
+
+/**
+ * ∂L/∂W of a convolution: x by dy with batch and channels exchanged, strides and dilations too,
+ * `[I, H, W, N]` by `[out, out, N, O]` → `[I, kh, kw, O]`.
+ */
+export function backpropFilter({ inputs: { x, dy }, attrs, backend }: Call): tf.TensorInfo {
+  const [rows, columns] = axes(x.shape, attrs.filterShape as Shape, attrs, dy.shape);
+  const ends = ({ taps, dilation, stride, output, input, before }: Axis): Ends => {
+    const length = (taps - 1) * dilation + (output - 1) * stride + 1;
+    return [before, length - input - before];
+  };
+  return compose(backend, (run) => {
+    const seen = cut(run, x, [ends(rows), ends(columns)]);
+    const images = run("Transpose", { x: seen.x }, { perm: [3, 1, 2, 0] });
+    const filter = run("Transpose", { x: dy }, { perm: [1, 2, 0, 3] });
+    const taps = run("Conv2D", { x: images, filter }, {
+      strides: [rows.dilation, columns.dilation],
+      dilations: [rows.stride, columns.stride],
+      pad: seen.pad,
+      dataFormat: "NHWC",
+    });
+    return run("Transpose", { x: taps }, { perm: [1, 2, 0, 3] });
+  });
+}

@@ -1,0 +1,39 @@
+/** Puts the kernels of this folder into the `wasm` backend. */
+import * as tf from "@tensorflow/tfjs";
+import type { Call } from "./compose.ts";
+import { backpropFilter, backpropInput, depthwiseBackpropInput } from "./convolution.ts";
+import { convolution, depthBackpropFilter, depthBackpropInput } from "./depth.ts";
+import { depthwiseBackpropFilter } from "./depthwise.ts";
+import { product } from "./product.ts";
+import { segmentSum } from "./segments.ts";
+
+/** A kernel; where the backend has one of that name already, it is there to fall back on. */
+type Kernel = (call: Call, shipped: (call: Call) => tf.TensorInfo) => tf.TensorInfo;
+
+const KERNELS: Record<string, Kernel> = {
+  BatchMatMul: product,
+  Conv2DBackpropFilter: backpropFilter,
+  Conv2DBackpropInput: backpropInput,
+  Conv3D: convolution,
+  Conv3DBackpropFilterV2: depthBackpropFilter,
+  Conv3DBackpropInputV2: depthBackpropInput,
+  DepthwiseConv2dNativeBackpropFilter: depthwiseBackpropFilter,
+  DepthwiseConv2dNativeBackpropInput: depthwiseBackpropInput,
+  UnsortedSegmentSum: segmentSum,
+};
+
+let installed = false;
+
+/** Registers every kernel of this folder with the backend, over what it has; a second time does nothing. */
+export function install(): void {
+  if (installed) return;
+  installed = true;
+  const backendName = "wasm";
+  for (const [kernelName, kernel] of Object.entries(KERNELS)) {
+    const shipped = tf.getKernel(kernelName, backendName);
+    if (shipped) tf.unregisterKernel(kernelName, backendName);
+    const fallback = shipped?.kernelFunc as unknown as (call: Call) => tf.TensorInfo;
+    const kernelFunc = (call: unknown) => kernel(call as Call, fallback);
+    tf.registerKernel({ kernelName, backendName, kernelFunc, setupFunc: shipped?.setupFunc });
+  }
+}
