@@ -4,13 +4,16 @@ import type { Call } from "./compose.ts";
 import { backpropFilter, backpropInput, depthwiseBackpropInput } from "./convolution.ts";
 import { convolution, depthBackpropFilter, depthBackpropInput } from "./depth.ts";
 import { depthwiseBackpropFilter } from "./depthwise.ts";
+import { avgPoolGradient, maxPoolGradient } from "./pool.ts";
 import { product } from "./product.ts";
 import { segmentSum } from "./segments.ts";
+import { mean, sum } from "./sum.ts";
 
 /** A kernel; where the backend has one of that name already, it is there to fall back on. */
 type Kernel = (call: Call, shipped: (call: Call) => tf.TensorInfo) => tf.TensorInfo;
 
 const KERNELS: Record<string, Kernel> = {
+  AvgPoolGrad: avgPoolGradient,
   BatchMatMul: product,
   Conv2DBackpropFilter: backpropFilter,
   Conv2DBackpropInput: backpropInput,
@@ -19,6 +22,9 @@ const KERNELS: Record<string, Kernel> = {
   Conv3DBackpropInputV2: depthBackpropInput,
   DepthwiseConv2dNativeBackpropFilter: depthwiseBackpropFilter,
   DepthwiseConv2dNativeBackpropInput: depthwiseBackpropInput,
+  MaxPoolGrad: maxPoolGradient,
+  Mean: mean,
+  Sum: sum,
   UnsortedSegmentSum: segmentSum,
 };
 

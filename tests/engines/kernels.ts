@@ -1,0 +1,87 @@
+/** What each engine computes by kernels of its own, against the cpu backend. */
+import * as tf from "@tensorflow/tfjs";
+import { suite } from "uvu";
+import * as engine from "../../lib/engines/engine.ts";
+import { close, leakless } from "../support/close.ts";
+import { values } from "../support/geometries.ts";
+
+/** Shapes of the inputs, what is done with them, and whether TensorFlow.js has its gradient. */
+type Row = [
+  name: string,
+  shapes: number[][],
+  (...x: tf.Tensor[]) => tf.Tensor,
+  forward?: "forward",
+];
+
+const products: Row[] = [];
+for (const [left, right] of [[[], []], [[2], [2]], [[2], []], [[2, 3], [2, 3]]]) {
+  for (const [ta, tb] of [[false, false], [true, false], [false, true], [true, true]]) {
+    const a = [...left, ...(ta ? [40, 33] : [33, 40])],
+      b = [...right, ...(tb ? [29, 40] : [40, 29])];
+    const broadcast = left.join() !== right.join();
+    const name = `matMul ${a.join("×")}${ta ? "ᵀ" : ""} · ${b.join("×")}${tb ? "ᵀ" : ""}`;
+    products.push([
+      name,
+      [a, b],
+      (a, b) => tf.matMul(a, b, ta, tb),
+      broadcast ? "forward" : undefined,
+    ]);
+  }
+}
+
+const pools: Row[] = [];
+for (const [size, stride] of [[2, 2], [3, 2], [3, 1], [2, 3]]) {
+  for (const pad of ["valid", "same"] as const) {
+    const name = `${size}×${size}, stride ${stride}, ${pad}`, x = [2, 7, 9, 3];
+    pools.push([`maxPool ${name}`, [x], (x) => tf.maxPool(x as tf.Tensor4D, size, stride, pad)]);
+    pools.push([`avgPool ${name}`, [x], (x) => tf.avgPool(x as tf.Tensor4D, size, stride, pad)]);
+  }
+}
+
+const ids = tf.tensor1d([3, 0, 3, 1, 3, 9, 1, 3], "int32");
+const rows: Row[] = [
+  ...products,
+  ["matMul, small batches", [[7, 3, 4], [7, 4, 2]], (a, b) => tf.matMul(a, b)],
+  ...pools,
+  ["sum of rows", [[70, 60]], (x) => tf.sum(x, 0)],
+  ["sum over batch and space", [[4, 9, 8, 16]], (x) => tf.sum(x, [0, 1, 2])],
+  ["sum that keeps its axes", [[4, 9, 8, 16]], (x) => tf.sum(x, [1, 0], true)],
+  ["sum over the last axis", [[40, 9, 17]], (x) => tf.sum(x, -1)],
+  ["mean over batch and space", [[4, 9, 8, 16]], (x) => tf.mean(x, [0, 1, 2])],
+  ["gather", [[12, 5]], (x) => tf.gather(x, ids)],
+  ["gather of columns", [[3, 12, 5]], (x) => tf.gather(x, ids, 1)],
+  ["relu of x and a bias", [[2, 40, 30, 16], [16]], (x, bias) => tf.relu(tf.add(x, bias))],
+  ["softmax", [[64, 100]], (x) => tf.softmax(x)],
+  ["elementwise chain", [[2, 64, 32, 8], [2, 64, 32, 8]], (a, b) => {
+    return tf.div(tf.sub(tf.mul(a, b), a), tf.add(tf.square(b), 1));
+  }],
+];
+
+/** The value, and the gradient for every input. */
+function outcome([, shapes, operation, forward]: Row): tf.Tensor[] {
+  const inputs = shapes.map((shape, index) => tf.tensor(values(shape, index), shape));
+  const y = operation(...inputs);
+  if (forward) return [y];
+  const dy = tf.tensor(values(y.shape, 7), y.shape);
+  return [y, ...tf.grads(operation)(inputs, dy)];
+}
+
+for (const { name, available } of await engine.list()) {
+  if (available !== true) console.log(`${name} is skipped: ${available}`);
+  if (available !== true || name === "cpu") continue;
+  const kernels = suite(`${name}:`);
+  leakless(kernels);
+  for (const row of rows) {
+    kernels(`${row[0]} is the cpu's`, async () => {
+      await tf.setBackend("cpu");
+      const expected = outcome(row);
+      for (const tensor of expected) tensor.dataSync();
+      await engine.use(name);
+      for (const [index, tensor] of outcome(row).entries()) {
+        const what = index === 0 ? "y" : `gradient of input ${index}`;
+        close(tensor, expected[index], index === 0 ? "value" : "gradient", what);
+      }
+    });
+  }
+  kernels.run();
+}
