@@ -5,8 +5,9 @@
  * touches the network. What TensorFlow.js itself can select (`tf.setBackend`) goes on working.
  */
 import * as tf from "@tensorflow/tfjs";
-import process from "node:process";
 import * as cpu from "./cpu.ts";
+import { environment } from "./environment.ts";
+import * as onednn from "./onednn.ts";
 import * as wasm from "./wasm.ts";
 
 /** What every engine's file exports. */
@@ -20,7 +21,7 @@ export interface Engine {
 }
 
 /** Fastest first: "auto" takes the first that starts. */
-const ENGINES = [wasm, cpu] as const satisfies readonly Engine[];
+const ENGINES = [onednn, wasm, cpu] as const satisfies readonly Engine[];
 
 /** An engine of this library. */
 export type EngineName = typeof ENGINES[number]["name"];
@@ -83,14 +84,5 @@ async function attempt(engine: Engine): Promise<string | undefined> {
     await engine.start();
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
-  }
-}
-
-/** A variable of the environment; undefined also where reading it is not allowed. */
-function environment(variable: string): string | undefined {
-  try {
-    return process.env[variable] || undefined;
-  } catch {
-    return undefined;
   }
 }

@@ -1,0 +1,108 @@
+/** Convolutions of oneDNN and their gradients: any strides, zeros, dilations and groups, two axes or three. */
+import { size, space } from "../../tensor/shape.ts";
+import type { Shape } from "../../tensor/shape.ts";
+import type { Axis } from "../axes.ts";
+import { type Activation, dims, type Dnnl } from "./api.ts";
+import { ARGUMENT, CHOICE, GRADIENT, type Operand } from "./primitive.ts";
+
+/** A convolution of `[N, ...space, I]` by `[...k, I/G, O]`. */
+export interface Convolution {
+  batch: number;
+  axes: readonly Axis[];
+  filter: Shape;
+  groups: number;
+}
+
+/** Which of its three maps: y from x and W, or one of the gradients. */
+export type Direction = "forward" | "input" | "filter";
+
+const FORWARD = 96, DIRECT = 1; // dnnl_forward_inference, dnnl_convolution_direct
+
+/** Everything that distinguishes one convolution from another. */
+export function keyOf({ batch, axes, filter, groups }: Convolution): string {
+  const line = axes.map(({ input, output, stride, dilation, before }) =>
+    `${input}>${output}/${stride}*${dilation}-${before}`
+  );
+  return `${batch} ${line} ${filter} ${groups}`;
+}
+
+/** Row-major strides. */
+function rowMajor(shape: Shape): number[] {
+  return shape.map((_, axis) => size(shape.slice(axis + 1)));
+}
+
+/** `[N, ...space, C]` as oneDNN's `[N, C, ...space]`, by its strides. */
+function activation(dnnl: Dnnl, batch: number, lengths: Shape, channels: number): number {
+  const [N, ...rest] = rowMajor([batch, ...lengths, channels]);
+  return dnnl.memory([batch, channels, ...lengths], [N, 1, ...rest.slice(0, -1)]);
+}
+
+/** `[...k, I/G, O]` as oneDNN's `[O, I, ...k]`, or `[G, O/G, I/G, ...k]`: our layout, and any. */
+function weights(dnnl: Dnnl, filter: Shape, groups: number): { ours: number; any: number } {
+  const [inputs, outputs] = filter.slice(-2), each = outputs / groups;
+  const [inner, outer, ...taps] = rowMajor(filter).reverse();
+  const lengths = [each, inputs, ...space(filter)], strides = [inner, outer, ...taps.reverse()];
+  if (groups > 1) {
+    lengths.unshift(groups);
+    strides.unshift(each);
+  }
+  return { ours: dnnl.memory(lengths, strides), any: dnnl.memory(lengths) };
+}
+
+/** The primitive of a direction, with operands in the order x, W, y and then the bias if there is one. */
+export function convolution(
+  dnnl: Dnnl,
+  direction: Direction,
+  { batch, axes, filter, groups }: Convolution,
+  more: { bias?: boolean; activation?: Activation } = {},
+): { description: number; operands: Operand[] } {
+  const [inputs, outputs] = filter.slice(-2);
+  const x = activation(dnnl, batch, axes.map(({ input }) => input), inputs * groups);
+  const y = activation(dnnl, batch, axes.map(({ output }) => output), outputs);
+  const { ours, any } = weights(dnnl, filter, groups);
+  const bias = more.bias ? dnnl.memory([outputs], [1]) : 0;
+  const moves = [
+    dims(axes.map(({ stride }) => stride)),
+    dims(axes.map(({ dilation }) => dilation - 1)),
+    dims(axes.map(({ before }) => before)),
+    // what makes the outputs as many as they are; negative where the last inputs are never met
+    dims(
+      axes.map(({ input, output, taps, stride, dilation, before }) =>
+        (output - 1) * stride + (taps - 1) * dilation + 1 - input - before
+      ),
+    ),
+  ];
+  const attributes = more.activation && dnnl.attributes(more.activation);
+  const hint = dnnl.describe("convolution", [FORWARD, DIRECT, x, any, bias, y, ...moves], {
+    attributes,
+  });
+  if (direction === "forward") {
+    return {
+      description: hint,
+      operands: [
+        { argument: ARGUMENT.source, memory: x },
+        { argument: ARGUMENT.weights, memory: ours, choice: CHOICE.weights },
+        { argument: ARGUMENT.destination, memory: y },
+        ...(more.bias ? [{ argument: ARGUMENT.bias, memory: bias }] : []),
+      ],
+    };
+  }
+  if (direction === "input") {
+    return {
+      description: dnnl.describe("convolutionInput", [DIRECT, x, any, y, ...moves], { hint }),
+      operands: [
+        { argument: GRADIENT.source, memory: x },
+        { argument: ARGUMENT.weights, memory: ours, choice: CHOICE.weights },
+        { argument: GRADIENT.destination, memory: y },
+      ],
+    };
+  }
+  return {
+    description: dnnl.describe("convolutionFilter", [DIRECT, x, any, 0, y, ...moves], { hint }),
+    operands: [
+      { argument: ARGUMENT.source, memory: x },
+      { argument: GRADIENT.weights, memory: ours, choice: CHOICE.weightsGradient, written: true },
+      { argument: GRADIENT.destination, memory: y },
+    ],
+  };
+}

@@ -1,0 +1,59 @@
+/** Where oneDNN may lie on this machine, and opening the first that works. */
+import { existsSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { environment } from "../environment.ts";
+import { type Foreign, foreign } from "../ffi.ts";
+import { type Dnnl, open } from "./api.ts";
+import { limit, prepare } from "./threads.ts";
+
+/** The names of the library's file, newest version first. */
+const NAMES: Record<string, string[]> = {
+  linux: ["libdnnl.so.3", "libdnnl.so.2"],
+  darwin: ["libdnnl.3.dylib", "libdnnl.2.dylib"],
+  win32: ["dnnl.dll"],
+};
+
+/** The folder in which this user keeps libraries for lowrank: `$XDG_CACHE_HOME/lowrank/onednn`. */
+export function cacheFolder(): string {
+  return join(environment("XDG_CACHE_HOME") ?? join(homedir(), ".cache"), "lowrank", "onednn");
+}
+
+/** Paths to try in order: the one that the environment names, alone; else the cache's, then the system's. */
+function candidates(): string[] {
+  const chosen = environment("LOWRANK_ONEDNN");
+  if (chosen) return [chosen];
+  const names = NAMES[process.platform] ?? [];
+  return [
+    ...names.map((name) => join(cacheFolder(), name)).filter((path) => existsSync(path)),
+    ...names,
+  ];
+}
+
+/** An open library and the functions that opened it. */
+export interface Library {
+  dnnl: Dnnl;
+  ffi: Foreign;
+}
+
+/**
+ * The first oneDNN that opens.
+ *
+ * @throws {Error} that says in one line why there is none
+ */
+export async function find(): Promise<Library> {
+  const ffi = await foreign();
+  prepare(ffi);
+  const obstacles: string[] = [];
+  for (const path of candidates()) {
+    try {
+      const dnnl = open(ffi, path);
+      limit(ffi, path);
+      return { dnnl, ffi };
+    } catch (error) {
+      obstacles.push((error as Error).message.split("\n")[0]);
+    }
+  }
+  throw new Error(obstacles.join("; ") || `oneDNN is not known on ${process.platform}`);
+}

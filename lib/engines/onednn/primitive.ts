@@ -1,0 +1,163 @@
+/**
+ * Primitives of oneDNN, ready to run on addresses: built once for each shape, kept while they are in use.
+ */
+import type { Foreign } from "../ffi.ts";
+import type { Dnnl } from "./api.ts";
+
+/** One argument of a primitive: its number, and the layout that our memory has. */
+export interface Operand {
+  argument: number;
+  memory: number;
+  /** the query for the layout which oneDNN prefers, for the one argument where it may choose */
+  choice?: number;
+  /** whether the primitive writes it */
+  written?: boolean;
+}
+
+/** `DNNL_ARG_*`. */
+export const ARGUMENT = { source: 1, second: 2, destination: 17, weights: 33, bias: 41 } as const;
+/** `DNNL_ARG_DIFF_*`. */
+export const GRADIENT = { source: 129, destination: 145, weights: 161 } as const;
+/** `dnnl_query_*_md`. */
+export const CHOICE = { weights: 131, weightsGradient: 132 } as const;
+
+/** A primitive with its memories; the addresses are given each time it runs. */
+interface Primitive {
+  handle: number;
+  list: BigUint64Array;
+  /** one an operand, in order */
+  memories: number[];
+  reorder?: Reorder;
+}
+
+/** A copy between our layout and oneDNN's, before the primitive runs, or after where it writes. */
+interface Reorder {
+  handle: number;
+  list: BigUint64Array;
+  memory: number;
+  bytes: number;
+  after: boolean;
+}
+
+/** Primitives by what they compute. */
+export interface Primitives {
+  /** Runs a primitive on addresses in the order of its operands; `describe` is called where it is new. */
+  run(
+    key: string,
+    describe: () => { description: number; operands: Operand[] },
+    addresses: readonly number[],
+  ): void;
+  /** how many are kept */
+  size(): number;
+}
+
+/** How many are kept at most: each holds its machine code and little else, about 100 kB. */
+const CAPACITY = 1024;
+/** Bytes; a line of the cache, and the widest vector. */
+const ALIGNMENT = 64;
+
+/** `dnnl_exec_arg_t[]`: an int and a pointer, 16 bytes each. */
+function pairs(...entries: [argument: number, memory: number][]): BigUint64Array {
+  return BigUint64Array.from(entries.flat().map(BigInt));
+}
+
+/** No primitives yet; above the capacity the one unused for longest is destroyed. */
+export function primitives(dnnl: Dnnl, ffi: Foreign, capacity = CAPACITY): Primitives {
+  const { functions, engine, stream } = dnnl;
+  const kept = new Map<string, Primitive>();
+
+  // where the argument in oneDNN's own layout lies during a run: the same place for all primitives
+  let scratch = new Uint8Array(0), start = 0;
+  function reserve(bytes: number): number {
+    if (scratch.length < bytes + ALIGNMENT) {
+      scratch = new Uint8Array(bytes + ALIGNMENT);
+      start = Math.ceil(ffi.address(scratch) / ALIGNMENT) * ALIGNMENT;
+    }
+    return start;
+  }
+
+  function build(description: number, operands: Operand[]): Primitive {
+    const memory = (layout: number) => dnnl.create("dnnl_memory_create", layout, engine, 0);
+    const memories = operands.map((operand) => memory(operand.memory));
+    const entries = operands.map(({ argument }, index) =>
+      [argument, memories[index]] as [number, number]
+    );
+    const free = operands.findIndex(({ choice }) => choice !== undefined);
+    let reorder: Reorder | undefined;
+    if (free >= 0) {
+      const { memory: ours, choice, written = false } = operands[free];
+      const theirs = Number(functions.dnnl_primitive_desc_query_md(description, choice!, 0));
+      if (!functions.dnnl_memory_desc_equal(ours, theirs)) {
+        const inner = memory(theirs), outer = memories[free];
+        const [from, to] = written ? [theirs, ours] : [ours, theirs];
+        const copy = dnnl.create("dnnl_reorder_primitive_desc_create", from, engine, to, engine, 0);
+        reorder = {
+          handle: dnnl.create("dnnl_primitive_create", copy),
+          list: pairs(
+            [ARGUMENT.source, written ? inner : outer],
+            [ARGUMENT.destination, written ? outer : inner],
+          ),
+          memory: inner,
+          bytes: Number(functions.dnnl_memory_desc_get_size(theirs)),
+          after: written,
+        };
+        functions.dnnl_primitive_desc_destroy(copy);
+        entries[free][1] = inner;
+      }
+    }
+    const handle = dnnl.create("dnnl_primitive_create", description);
+    return { handle, list: pairs(...entries), memories, reorder };
+  }
+
+  function destroy({ handle, memories, reorder }: Primitive): void {
+    functions.dnnl_primitive_destroy(handle);
+    if (reorder) functions.dnnl_primitive_destroy(reorder.handle);
+    for (const memory of [...memories, ...(reorder ? [reorder.memory] : [])]) {
+      functions.dnnl_memory_destroy(memory);
+    }
+  }
+
+  function find(key: string, describe: Parameters<Primitives["run"]>[1]): Primitive {
+    let primitive = kept.get(key);
+    if (primitive) kept.delete(key); // to be set again: a map keeps the order of insertion
+    else {
+      try {
+        const { description, operands } = describe();
+        primitive = build(description, operands);
+      } finally {
+        dnnl.forget();
+      }
+      if (kept.size >= capacity) {
+        const [oldest, unused] = kept.entries().next().value!;
+        kept.delete(oldest);
+        destroy(unused);
+      }
+    }
+    kept.set(key, primitive);
+    return primitive;
+  }
+
+  function execute({ handle, list }: { handle: number; list: BigUint64Array }): void {
+    const status = functions.dnnl_primitive_execute(handle, stream, list.length / 2, list);
+    if (status !== 0) {
+      throw new Error(`dnnl_primitive_execute of oneDNN failed with status ${status}`);
+    }
+  }
+
+  return {
+    run(key, describe, addresses) {
+      const primitive = find(key, describe), { memories, reorder } = primitive;
+      for (let i = 0; i < memories.length; i++) {
+        functions.dnnl_memory_set_data_handle(memories[i], addresses[i]);
+      }
+      if (reorder) {
+        functions.dnnl_memory_set_data_handle(reorder.memory, reserve(reorder.bytes));
+        if (!reorder.after) execute(reorder);
+      }
+      execute(primitive);
+      if (reorder?.after) execute(reorder);
+      functions.dnnl_stream_wait(stream);
+    },
+    size: () => kept.size,
+  };
+}

@@ -1,0 +1,61 @@
+/** Matrix products of oneDNN: transposes are strides, batches broadcast. */
+import { type Shape, size } from "../../tensor/shape.ts";
+import type { Activation, Dnnl } from "./api.ts";
+import { ARGUMENT, type Operand } from "./primitive.ts";
+
+/** op(A) `[...batch, m, k]` · op(B) `[...batch, k, n]`; a batch may be shorter, or 1 where the other is not. */
+export interface Product {
+  aBatch: Shape;
+  bBatch: Shape;
+  batch: Shape;
+  m: number;
+  k: number;
+  n: number;
+  transposeA: boolean;
+  transposeB: boolean;
+}
+
+/** Everything that distinguishes one product from another. */
+export function keyOf({ aBatch, bBatch, m, k, n, transposeA, transposeB }: Product): string {
+  return `${aBatch}|${bBatch}|${m},${k},${n}${transposeA ? "T" : ""}${transposeB ? "t" : ""}`;
+}
+
+/** A matrix for each index of a batch, one after another; transposed it is the same memory by columns. */
+function matrices(
+  dnnl: Dnnl,
+  axes: number,
+  batch: Shape,
+  rows: number,
+  columns: number,
+  transposed: boolean,
+) {
+  const lead = [...Array(axes - batch.length).fill(1), ...batch];
+  const steps = lead.map((_, axis) => size(lead.slice(axis + 1)) * rows * columns);
+  return dnnl.memory([...lead, rows, columns], [
+    ...steps,
+    ...(transposed ? [1, rows] : [columns, 1]),
+  ]);
+}
+
+/** The primitive, with operands in the order A, B, result and then the bias `[n]` if there is one. */
+export function product(
+  dnnl: Dnnl,
+  { aBatch, bBatch, batch, m, k, n, transposeA, transposeB }: Product,
+  more: { bias?: boolean; activation?: Activation } = {},
+): { description: number; operands: Operand[] } {
+  const axes = batch.length;
+  const a = matrices(dnnl, axes, aBatch, m, k, transposeA);
+  const b = matrices(dnnl, axes, bBatch, k, n, transposeB);
+  const c = matrices(dnnl, axes, batch, m, n, false);
+  const bias = more.bias ? matrices(dnnl, axes, [], 1, n, false) : 0;
+  const attributes = more.activation && dnnl.attributes(more.activation);
+  return {
+    description: dnnl.describe("product", [a, b, bias, c], { attributes }),
+    operands: [
+      { argument: ARGUMENT.source, memory: a },
+      { argument: ARGUMENT.weights, memory: b },
+      { argument: ARGUMENT.destination, memory: c },
+      ...(more.bias ? [{ argument: ARGUMENT.bias, memory: bias }] : []),
+    ],
+  };
+}
