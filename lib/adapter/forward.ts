@@ -1,0 +1,149 @@
+/**
+ * A layer and its adapters in one pass: y = op(x; W) + Σ s · scale · op(x; ΔW) + bias, by one of three routes.
+ *
+ * - `bypass`, the activation side: the base as it is, and each adapter's factors beside it;
+ * - `rebuild`, the weight side: W′ is built and differentiated as a kernel of full size;
+ * - `hybrid`: forward and input gradient through W′, as without an adapter, and the gradients of LoRA's factors
+ *   through its rank-r bottleneck, so that no gradient of full size is made.
+ *
+ * All three are equal but for rounding; `route.ts` takes the one of least work.
+ */
+import * as tf from "@tensorflow/tfjs";
+import * as lora from "../algorithms/lora.ts";
+import { join } from "../algorithms/dylora.ts";
+import type * as dylora from "../algorithms/dylora.ts";
+import { rowOf } from "../algorithms/table.ts";
+import { convolve, inputGradient, kernelGradient } from "../tensor/convolve.ts";
+import type { Geometry } from "../tensor/geometry.ts";
+import { operation } from "../tensor/operation.ts";
+import { stretch } from "./decompose.ts";
+import { adapted, scaled } from "./merge.ts";
+import type { Route } from "./route.ts";
+import type { View } from "./view.ts";
+
+/** An adapter in a pass, and how much of it. */
+export interface Part {
+  view: View;
+  strength: number;
+}
+
+/** What a layer is to its adapters: its kernel and how that moves. */
+export interface Layer {
+  /** `[...k, I/G, O]` */
+  kernel: tf.Tensor;
+  geometry: Geometry;
+  /** `[O]` */
+  bias?: tf.Tensor;
+}
+
+/** W + Σ (W′ − W) over the parts, each told from the layer's own W. */
+export function rebuilt(kernel: tf.Tensor, parts: readonly Part[]): tf.Tensor {
+  return tf.tidy(() => {
+    const kernels = parts.map(({ view, strength }) => adapted(kernel, view, strength));
+    if (kernels.length === 1) return kernels[0];
+    return kernels.reduce((sum, next) => tf.add(sum, tf.sub(next, kernel)), kernel);
+  });
+}
+
+/** s · scale · scalar · mask · op(x; ΔW) of one part, with its dropout. */
+function aside(
+  x: tf.Tensor,
+  { kernel, geometry }: Layer,
+  part: Part,
+  output: tf.Tensor,
+): tf.Tensor {
+  const { view: { adapter, factors, scale, mask, dropout }, strength } = part;
+  const { algorithm } = rowOf(adapter.algorithm), { scalar } = adapter.factors;
+  const y = algorithm.bypass(factors, x, geometry, { base: kernel, output });
+  const learned = scalar ? tf.mul(y, scalar) : y;
+  const masked = mask ? tf.mul(learned, mask) : learned;
+  const dropped = dropout > 0 ? tf.dropout(masked, dropout) : masked;
+  const factor = scale * strength;
+  return factor === 1 ? dropped : tf.mul(dropped, factor);
+}
+
+/**
+ * What DoRA adds to the base's output: c · op(x; V) − op(x; W) with c the {@link stretch} of V.
+ *
+ * c belongs to channels, so it multiplies the output, or the input before the convolution; V itself is built
+ * for its lengths only.
+ */
+function decomposed(x: tf.Tensor, layer: Layer, part: Part, output: tf.Tensor): tf.Tensor {
+  const { view, strength } = part, { dora, factors: { magnitude } } = view.adapter;
+  const V = tf.add(layer.kernel, scaled(view, layer.kernel));
+  const c = tf.reshape(stretch(V, magnitude!, dora as "output" | "input", strength), [-1]);
+  const whole = { view, strength: 1 };
+  if (dora === "output") {
+    return tf.sub(tf.mul(tf.add(output, aside(x, layer, whole, output)), c), output);
+  }
+  const { geometry, kernel } = layer, stretched = tf.mul(x, tf.tile(c, [geometry.groups ?? 1]));
+  const base = convolve(stretched, kernel, geometry);
+  return tf.sub(tf.add(base, aside(stretched, layer, whole, base)), output);
+}
+
+function bypass(x: tf.Tensor, layer: Layer, parts: readonly Part[]): tf.Tensor {
+  const output = convolve(x, layer.kernel, layer.geometry);
+  const added = parts.map((part) =>
+    part.view.adapter.dora ? decomposed(x, layer, part, output) : aside(x, layer, part, output)
+  );
+  return added.reduce((sum, next) => tf.add(sum, next), output);
+}
+
+function rebuild(x: tf.Tensor, { kernel, geometry }: Layer, parts: readonly Part[]): tf.Tensor {
+  return convolve(x, rebuilt(kernel, parts), geometry);
+}
+
+/**
+ * y = op(x; W′); dx through W′; with f = s · scale, h = op(x; down) and g = f · dy · upᵀ: d up = f · hᵀ · dy,
+ * d down = the kernel gradient of g.
+ *
+ * W′ is made again for dx rather than kept: k·I·r·O multiply-adds, against a kernel held through the step.
+ */
+function hybrid(x: tf.Tensor, { kernel, geometry }: Layer, [part]: readonly Part[]): tf.Tensor {
+  const { view: { adapter, factors, scale }, strength } = part;
+  const { down, up } = adapter.algorithm === "dylora"
+    ? join(factors as dylora.Factors)
+    : factors as lora.Factors;
+  const { scalar } = adapter.factors, f = scale * strength;
+  const merged = (down: tf.Tensor, up: tf.Tensor) =>
+    tf.add(kernel, lora.delta({ down, up: tf.mul(up, f) }));
+  return operation(
+    { x, down, up: scalar ? tf.mul(up, scalar) : up },
+    ({ x, down, up }) => convolve(x, merged(down, up), geometry),
+    {
+      x: (dy, { x, down, up }) => inputGradient(dy, merged(down, up), x.shape, geometry),
+      down: (dy, { x, down, up }) =>
+        kernelGradient(
+          x,
+          inputGradient(dy, tf.mul(up, f), [...dy.shape.slice(0, -1), up.shape[0]]),
+          down.shape,
+          geometry,
+        ),
+      up: (dy, { x, down, up }) =>
+        tf.mul(kernelGradient(convolve(x, down, geometry), dy, up.shape), f),
+    },
+  );
+}
+
+const ROUTES = { bypass, rebuild, hybrid };
+
+/**
+ * The layer's output before its activation, adapters included.
+ *
+ * @param x `[N, ...space, I]`, dense `[..., I]`
+ * @param parts adapters whose shape is the kernel's
+ * @returns `[N, ...out, O]`; differentiable in x, in every factor and, but for `hybrid`, in the kernel
+ */
+export function forward(
+  x: tf.Tensor,
+  layer: Layer,
+  parts: readonly Part[],
+  route: Route,
+): tf.Tensor {
+  return tf.tidy(() => {
+    const y = parts.length === 0
+      ? convolve(x, layer.kernel, layer.geometry)
+      : ROUTES[route](x, layer, parts);
+    return layer.bias ? tf.add(y, layer.bias) : y;
+  });
+}

@@ -1,0 +1,87 @@
+/**
+ * The contract that every algorithm keeps, read first.
+ *
+ * An algorithm is a module with five exports in this order: `Factors` (a type), `init`, `delta`,
+ * `bypass`, `cost`. It knows the mathematics of ΔW and nothing of alpha, strength, layers or files:
+ * `W′ = W + s · scale · ΔW` is put together one floor up, in `lib/adapter/`.
+ */
+import type { Tensor } from "@tensorflow/tfjs";
+import type { Geometry } from "../tensor/geometry.ts";
+import type { Shape } from "../tensor/shape.ts";
+
+/** Tensors by name. In every algorithm `down` is the input side, `up` the output side, `core` a Tucker core. */
+export type Factors = { readonly [name: string]: Tensor | undefined };
+
+/** What shapes the factors at birth; each algorithm reads the part that it names in `table.ts`. */
+export interface InitOptions {
+  /** the same seed gives the same factors on every engine and runtime; default 0 */
+  seed?: number;
+  /** a core of the kernel's size between `down` and `up`, which then are pointwise; wide kernels only */
+  tucker?: boolean;
+  /** a trainable number, born 0, multiplies ΔW; then no factor needs to be born zero (LyCORIS `use_scalar`) */
+  scalar?: boolean;
+  /** LoKr: the wanted smaller part of the channels, −1 for the most square split */
+  factor?: number;
+  /** LoKr: the small matrix is low rank too, where that is smaller (LyCORIS `decompose_both`) */
+  decomposeBoth?: boolean;
+  /** LoKr: the large matrix is whole, whatever the rank (LyCORIS `full_matrix`) */
+  full?: boolean;
+  /** LoKr: the output is split the other way round (LyCORIS `unbalanced_factorization`) */
+  unbalanced?: boolean;
+  /** DyLoRA: ranks trained together in a step (LyCORIS `block_size`); default 4, or the rank if it is less */
+  block?: number;
+  /** (IA)^3: one number an input channel instead of an output channel (LyCORIS `train_on_input`) */
+  onInput?: boolean;
+}
+
+/** What a bypass may read besides the input: the base kernel, and the base's output without bias. */
+export interface Surroundings {
+  /** `[...k, I/G, O]` */
+  base?: Tensor;
+  /** op(x; W), `[N, ...out, O]` */
+  output?: Tensor;
+}
+
+/** Where the multiply-adds of {@link Cost} are counted. */
+export interface CostOptions extends InitOptions {
+  /** lengths of the output in space, for one example; default 1: one position, as in a dense layer */
+  output?: Shape;
+  /** lengths of the input in space; default: the output's */
+  input?: Shape;
+  /** examples in a step; default 1 */
+  batch?: number;
+  /** count these factors, rather than those that the options would give birth to */
+  factors?: Factors;
+}
+
+/** Multiply-adds: of a forward pass, and of a training step (forward and every gradient). */
+export interface Work {
+  forward: number;
+  training: number;
+}
+
+/** Parameters and multiply-adds of a layer and of its adapter, by the route taken. */
+export interface Cost {
+  /** numbers that are trained and stored */
+  parameters: number;
+  /** the frozen layer alone: its forward, and the gradient of its input */
+  base: Work & { parameters: number };
+  /** what the activation side adds to the base: op(x; ΔW) through the factors */
+  bypass: Work;
+  /** what the weight side adds to the base: ΔW, its sum with W, and in training the gradient of W′ */
+  rebuild: Work;
+  /** what W′ with the factors' gradients through their bottleneck adds, where there is a bottleneck */
+  hybrid?: Work;
+}
+
+/** A module of this folder; `import * as lora` is one. */
+export interface Algorithm<F extends Factors> {
+  /** Factors of a kernel `[...k, I/G, O]`, born so that ΔW = 0. */
+  init(shape: Shape, rank: number, options?: InitOptions): F;
+  /** ΔW, unscaled, `[...k, I/G, O]`. */
+  delta(factors: F, base?: Tensor): Tensor;
+  /** op(x; ΔW), unscaled and without bias, building ΔW only where there is no other way. */
+  bypass(factors: F, x: Tensor, geometry?: Geometry, around?: Surroundings): Tensor;
+  /** Parameters and multiply-adds, counted from shapes alone. */
+  cost(shape: Shape, rank: number, options?: CostOptions): Cost;
+}

@@ -1,0 +1,218 @@
+/**
+ * Adapters on a layer of tf.layers: attached, used, merged, detached.
+ *
+ * The layer's `call` is wrapped, so that the sum comes before its activation, and the factors become weights of
+ * the layer, so that `fit` trains them and optimizers remember them. The layer's own weights are frozen and
+ * never written to but by `merge`.
+ */
+import * as tf from "@tensorflow/tfjs";
+import { type Adapter, mapFactors } from "../adapter/adapter.ts";
+import { conform } from "../adapter/conform.ts";
+import { forward } from "../adapter/forward.ts";
+import { delta, merge } from "../adapter/merge.ts";
+import { cheapest, costOf, hasHybrid, type Route, ROUTES } from "../adapter/route.ts";
+import { generator } from "../tensor/random.ts";
+import { tidy } from "../tensor/tidy.ts";
+import type { Shape } from "../tensor/shape.ts";
+import { anatomy, channels, type Host, type LayerVariable } from "./host.ts";
+import { teach } from "./models.ts";
+import {
+  type Attached,
+  factorsOf,
+  type Guest,
+  partsOf,
+  type Site,
+  sites,
+  touched,
+} from "./site.ts";
+
+/** How an adapter sits on a layer. */
+export interface AttachOptions {
+  /** s in W′ = W + s · scale · ΔW; may be changed at any time; default 1 */
+  strength?: number;
+  /** force one of the three routes; default: the least counted work of each pass */
+  route?: Route;
+  /** of what a training step draws (dropouts, DyLoRA's block); default 0 */
+  seed?: number;
+}
+
+/** A zero that hangs on a factor: tf.layers cannot take a step in which no variable has a gradient. */
+function anchor(y: tf.Tensor, site: Site): tf.Tensor {
+  const least = factorsOf(site).reduce((a, b) => (b.size < a.size ? b : a));
+  return tf.add(y, tf.mul(tf.sum(least), 0));
+}
+
+/** The layer's `call` with its adapters. */
+function adaptedCall(layer: tf.layers.Layer): Host["call"] {
+  const { host, variable, shape, geometry } = anatomy(layer);
+  return (inputs, options) =>
+    tf.tidy(() => {
+      const site = sites.get(layer)!, training = options?.training === true;
+      const x = channels.last(Array.isArray(inputs) ? inputs[0] : inputs, host);
+      const kernel = tf.reshape(variable.read(), [...shape]), bias = host.bias?.read();
+      const parts = partsOf(site, training);
+      const forced = site.guests.find(({ route }) => route)?.route;
+      const adapters = parts.map(({ view }) => view.adapter);
+      const pass = { kernel: shape, geometry, x: x.shape, training };
+      const route = forced ?? (parts.length > 0 ? cheapest(adapters, pass) : "bypass");
+      const y = forward(x, { kernel, geometry, bias }, parts, route);
+      const z = training && parts.length === 0 ? anchor(y, site) : y;
+      return channels.back(host.activation ? host.activation.apply(z) : z, host);
+    });
+}
+
+function refuse(adapter: Adapter, layer: tf.layers.Layer, rule: string, current: string): never {
+  throw new TypeError(
+    `Cannot attach ${adapter.algorithm} to "${layer.name}" as ${rule}: current ${current}`,
+  );
+}
+
+/** Checks all that `attach` would refuse, and changes nothing. */
+export function checkAttach(
+  layer: tf.layers.Layer,
+  adapter: Adapter,
+  { route }: AttachOptions = {},
+): void {
+  const { shape, geometry } = anatomy(layer);
+  tf.tidy(() => void conform(adapter, shape));
+  const site = sites.get(layer);
+  if (site?.guests.some(({ source }) => source === adapter)) {
+    refuse(
+      adapter,
+      layer,
+      "an adapter sits on a layer once",
+      "adapter is attached, detach it first",
+    );
+  }
+  if (route === undefined) return;
+  if (!ROUTES.includes(route)) {
+    refuse(adapter, layer, `route is ${ROUTES.join(", ")}`, `route is ${route}`);
+  }
+  const alone = !site && (geometry.groups ?? 1) === 1;
+  if (route === "hybrid" && !(alone && hasHybrid(adapter))) {
+    refuse(
+      adapter,
+      layer,
+      "the hybrid route is for one LoRA or DyLoRA without core, dora, dropout or groups",
+      "route is hybrid, use bypass or rebuild",
+    );
+  }
+}
+
+/**
+ * Makes the layer's own weights untrainable, whether or not the layer was frozen before, and wraps its call.
+ *
+ * They are moved to the list of those that never train: `compile` of a Sequential sets the flags of the others.
+ */
+function occupy(layer: tf.layers.Layer, host: Host): Site {
+  const own = [...host._trainableWeights], others = [...host._nonTrainableWeights];
+  const flags = own.map(({ trainable }) => trainable);
+  const site: Site = { guests: [], trainable: host.trainable_, own, others, flags };
+  for (const weight of own) weight.trainable = false;
+  host._trainableWeights = [];
+  host._nonTrainableWeights = [...own, ...others];
+  host.trainable_ = true;
+  sites.set(layer, site);
+  touched.add(layer);
+  host.call = adaptedCall(layer);
+  return site;
+}
+
+/** Gives the layer its own call and its own trainable weights back. */
+function vacate(layer: tf.layers.Layer, host: Host, site: Site): void {
+  delete (host as { call?: unknown }).call;
+  site.own.forEach((weight, i) => weight.trainable = site.flags[i]);
+  host._trainableWeights = site.own;
+  host._nonTrainableWeights = site.others;
+  host.trainable_ = site.trainable;
+  sites.delete(layer);
+}
+
+/**
+ * Puts an adapter on a layer, on top of those it has.
+ *
+ * The adapter's tensors are copied into variables of the layer and stay the caller's.
+ *
+ * @throws {TypeError} for a layer of another kind or not built, an adapter of another shape, or one that is
+ * on the layer already; nothing is changed then
+ */
+export function attach(
+  layer: tf.layers.Layer,
+  adapter: Adapter,
+  options: AttachOptions = {},
+): Attached {
+  checkAttach(layer, adapter, options);
+  teach();
+  const { host, variable, shape } = anatomy(layer);
+  const site = sites.get(layer) ?? occupy(layer, host);
+  const variables: LayerVariable[] = [];
+  const add = (tensor: tf.Tensor, name: string) => {
+    const initializer = { apply: () => tf.clone(tensor) };
+    let unique = `${layer.name}/${adapter.algorithm}_${name}`;
+    for (let n = 2; host._addedWeightNames.includes(unique); n++) {
+      unique = `${layer.name}/${adapter.algorithm}${n}_${name}`;
+    }
+    const added = host.addWeight(
+      unique,
+      tensor.shape,
+      "float32",
+      initializer,
+      undefined,
+      true,
+      undefined,
+      () => initializer,
+    );
+    variables.push(added);
+    return added.read();
+  };
+  const live = tidy(() => mapFactors(conform(adapter, shape), add));
+
+  const detach = ({ keep = false } = {}): Adapter | undefined => {
+    const place = site.guests.indexOf(self);
+    if (place < 0) refuse(adapter, layer, "an adapter is detached once", "adapter is not attached");
+    const kept = keep ? mapFactors(live, (tensor) => tf.clone(tensor)) : undefined;
+    site.guests.splice(place, 1);
+    host._trainableWeights = host._trainableWeights.filter((weight) => !variables.includes(weight));
+    const names = variables.map(({ originalName }) => originalName);
+    host._addedWeightNames = host._addedWeightNames.filter((name) => !names.includes(name));
+    for (const weight of variables) weight.dispose();
+    if (site.guests.length === 0) vacate(layer, host, site);
+    return kept;
+  };
+  const kernel = () => tf.reshape(variable.read(), [...shape]);
+  const self: Guest = {
+    layer,
+    source: adapter,
+    adapter: live,
+    strength: options.strength ?? 1,
+    route: options.route,
+    random: generator(options.seed ?? 0),
+    delta: () => tf.tidy(() => delta(live, kernel())),
+    cost: (places) => costOf(live, places ?? placesOf(layer)),
+    merge: () => {
+      const merged = tf.tidy(() =>
+        tf.reshape(merge(kernel(), live, { strength: self.strength }), [...variable.shape])
+      );
+      variable.write(merged);
+      merged.dispose();
+      detach();
+    },
+    detach,
+  };
+  site.guests.push(self);
+  return self;
+}
+
+/** The lengths in space of a layer's input and output, where its model fixes them. */
+function placesOf(layer: tf.layers.Layer): { output: Shape; input: Shape } {
+  const { host, kind } = anatomy(layer);
+  const inSpace = (shape: tf.Shape | tf.Shape[]): Shape => {
+    const one = (Array.isArray(shape[0]) ? shape[0] : shape) as tf.Shape;
+    const first = kind.family === "conv" && host.dataFormat === "channelsFirst";
+    return (first ? one.slice(2) : one.slice(1, -1)).map((length) => length ?? 1);
+  };
+  return {
+    output: inSpace(layer.outputShape),
+    input: inSpace(layer.input ? (layer.input as tf.SymbolicTensor).shape : []),
+  };
+}

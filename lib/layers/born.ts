@@ -1,0 +1,34 @@
+/** A new adapter for a layer. */
+import * as tf from "@tensorflow/tfjs";
+import { type AlgorithmName, rowOf } from "../algorithms/table.ts";
+import { type Adapter, type AdapterOptions, create } from "../adapter/adapter.ts";
+import { outputs, show, size } from "../tensor/shape.ts";
+import { anatomy } from "./host.ts";
+
+/**
+ * An adapter of the layer's shape, born so that the layer computes what it did.
+ *
+ * @throws {RangeError} for a rank above that of the layer's kernel as a matrix `[k·I/G, O]`
+ */
+export function createFor(
+  layer: tf.layers.Layer,
+  algorithm: AlgorithmName,
+  rank: number,
+  options: AdapterOptions,
+): Adapter {
+  const { variable, shape } = anatomy(layer);
+  const O = outputs(shape), largest = Math.min(O, size(shape) / O);
+  if (rowOf(algorithm).bounded && rank > largest) {
+    throw new RangeError(
+      `Cannot attach ${algorithm} to "${layer.name}" as rank must be <= ${largest} for a kernel ` +
+        `${show(shape)}: current rank is ${rank}`,
+    );
+  }
+  if (!options.dora) return create(algorithm, shape, rank, options);
+  const base = tf.reshape(variable.read(), [...shape]);
+  try {
+    return create(algorithm, shape, rank, { base, ...options });
+  } finally {
+    base.dispose();
+  }
+}
