@@ -1,7 +1,7 @@
 /** A file of adapters: opened from anything that holds one, encoded, saved. */
 import { readFile } from "node:fs/promises";
 import * as tf from "@tensorflow/tfjs";
-import type { Adapter } from "../adapter/adapter.ts";
+import { type Adapter, dispose } from "../adapter/adapter.ts";
 import { fromFloat32, toFloat32 } from "./floats.ts";
 import * as kohya from "./kohya.ts";
 import { note, recall } from "./notes.ts";
@@ -47,6 +47,11 @@ function moduleName(layer: string): string {
   return KOHYA.test(plain) ? plain : PREFIX + plain;
 }
 
+/** The layer's name as far as the file's tells it. */
+function plainName(module: string): string {
+  return module.startsWith(PREFIX) ? module.slice(PREFIX.length) : module;
+}
+
 /** The modules of a file: their tensors by suffix. */
 function grouped(tensors: ReadonlyMap<string, TensorView>): Map<string, Map<string, TensorView>> {
   const modules = new Map<string, Map<string, TensorView>>();
@@ -78,7 +83,7 @@ async function bytesOf(
  * A module that is not one whole adapter (half a pair, a key that no algorithm has) is left over as it is.
  *
  * @param source a path, a file URL, a Blob, or the bytes
- * @throws {SyntaxError} for a file that is not safetensors
+ * @throws {SyntaxError} for a file that is not safetensors, or factors that do not fit each other
  */
 export async function open(
   source: string | URL | Blob | ArrayBuffer | Uint8Array,
@@ -86,19 +91,34 @@ export async function open(
   const file = typeof source === "string" ? source : undefined;
   const { tensors, metadata } = parse(await bytesOf(source), { file });
   const adapters = new Map<string, Adapter>(), leftovers = new Map(tensors);
-  for (const [module, views] of grouped(tensors)) {
-    const torch = Object.fromEntries([...views].map(([suffix, view]) => [suffix, decode(view)]));
-    const found = kohya.read(torch);
-    tf.dispose(torch);
-    if (!found) continue;
-    const { name, adapter } = recall(metadata, module, found);
-    adapters.set(
-      name ?? (module.startsWith(PREFIX) ? module.slice(PREFIX.length) : module),
-      adapter,
-    );
-    for (const suffix of views.keys()) leftovers.delete(`${module}.${suffix}`);
+  try {
+    for (const [module, views] of grouped(tensors)) {
+      const found = readModule(module, views);
+      if (!found) continue;
+      const { name = plainName(module), adapter } = recall(metadata, module, found);
+      adapters.set(name, adapter);
+      for (const suffix of views.keys()) leftovers.delete(`${module}.${suffix}`);
+    }
+  } catch (error) {
+    for (const adapter of adapters.values()) dispose(adapter);
+    throw error;
   }
   return { dialect: "kohya", adapters, metadata, leftovers };
+}
+
+/** One module's adapter, or none. */
+function readModule(module: string, views: ReadonlyMap<string, TensorView>): Adapter | undefined {
+  const torch = Object.fromEntries([...views].map(([suffix, view]) => [suffix, decode(view)]));
+  try {
+    return kohya.read(torch);
+  } catch (error) {
+    throw new SyntaxError(
+      `Cannot read the adapter "${module}" as its factors must fit each other: ` +
+        (error instanceof Error ? error.message : error),
+    );
+  } finally {
+    tf.dispose(torch);
+  }
 }
 
 /** What kohya's readers look for. */

@@ -10,7 +10,7 @@ import type { Factors } from "../algorithms/algorithm.ts";
 import * as dylora from "../algorithms/dylora.ts";
 import type { AlgorithmName } from "../algorithms/table.ts";
 import { type Adapter, scale } from "../adapter/adapter.ts";
-import { inputs, outputs, type Shape, size, space } from "../tensor/shape.ts";
+import { inputs, outputs, type Shape, show, size, space } from "../tensor/shape.ts";
 import { tidy } from "../tensor/tidy.ts";
 
 /** Tensors of one module by suffix, in PyTorch's layout. */
@@ -188,6 +188,26 @@ function recognize(names: readonly string[]): keyof typeof KEYS | undefined {
   return found?.[0] as keyof typeof KEYS | undefined;
 }
 
+/** Axes of factors that must be of one length: the rank of a pair, and the sides of LoHa's two halves. */
+function checkLengths(algorithm: AlgorithmName, factors: Factors): void {
+  const axis = (name: string, from: number) => {
+    const tensor = factors[name];
+    return tensor && [`${name} ${show(tensor.shape)}`, tensor.shape.at(from)!] as const;
+  };
+  const equal = (...axes: (readonly [string, number] | undefined)[]) => {
+    const there = axes.filter((axis) => axis !== undefined);
+    if (there.some(([, length]) => length !== there[0][1])) {
+      throw new RangeError(`current factors are ${there.map(([told]) => told).join(", ")}`);
+    }
+  };
+  for (const n of ["", "1", "2"]) {
+    equal(axis(`down${n}`, -1), axis(`core${n}`, -2), axis(`core${n}`, -1), axis(`up${n}`, 0));
+  }
+  if (algorithm !== "loha") return;
+  equal(axis("down1", 0), axis("down2", 0));
+  equal(axis("up1", -1), axis("up2", -1));
+}
+
 /** `[O, 1, 1, 1]` → output, `[1, I, 1, 1]` → input: LyCORIS wrote either, and reads only the first. */
 function magnitudeOf(dora: tf.Tensor, O: number): Pick<Adapter, "dora"> & { magnitude: tf.Tensor } {
   const byOutput = dora.shape[0] === O && size(dora.shape) === O;
@@ -200,19 +220,24 @@ function magnitudeOf(dora: tf.Tensor, O: number): Pick<Adapter, "dora"> & { magn
  * The adapter that a module's tensors are, or none when they are not one whole adapter.
  *
  * @param torch the module's tensors by suffix, in PyTorch's layout; not disposed
+ * @throws {RangeError} when the factors do not fit each other
  */
 export function read(torch: Torch): Adapter | undefined {
   const algorithm = recognize(Object.keys(torch));
   if (!algorithm) return undefined;
   return tidy(() => {
     const { factors, shape, rank } = KEYS[algorithm].read(torch);
+    checkLengths(algorithm, factors);
     const decomposed = torch.dora_scale && magnitudeOf(torch.dora_scale, outputs(shape));
-    const alpha = torch.alpha?.dataSync()[0];
+    const [alpha, ...more] = torch.alpha?.dataSync() ?? [0];
+    if (more.length > 0 || !Number.isFinite(alpha) && rank > 0 && !(factors.w1 && factors.w2)) {
+      throw new RangeError(`current alpha is ${[alpha, ...more].join(", ")}`);
+    }
     return {
       algorithm,
       shape,
       rank,
-      alpha: alpha || rank || 1,
+      alpha: Number.isFinite(alpha) && alpha || rank || 1,
       rankScale: "alpha/r",
       factors: { ...factors, ...(decomposed && { magnitude: decomposed.magnitude }) },
       dora: decomposed?.dora ?? false,

@@ -27,12 +27,14 @@ interface Note {
 export function note(layer: string, adapter: Adapter, torch: Torch): Note | undefined {
   const found = read(torch)!;
   dispose(found);
+  const { shape, block, alpha, rankScale, factors } = adapter;
+  // LoKr with both parts whole is stored with its scale multiplied in
+  const scaled = !(factors.w1 && factors.w2) && (block || rankScale !== "alpha/r");
   const noted: Note = {
     ...(layer.includes(".") && { name: layer }),
-    ...(!same(found.shape, adapter.shape) && { shape: adapter.shape }),
-    ...(adapter.block && { block: adapter.block }),
-    ...((adapter.block || adapter.rankScale !== "alpha/r") && { alpha: adapter.alpha }),
-    ...(adapter.rankScale !== "alpha/r" && { rankScale: adapter.rankScale }),
+    ...(!same(found.shape, shape) && { shape }),
+    ...(block && { block }),
+    ...(scaled && { alpha, rankScale }),
   };
   return Object.keys(noted).length > 0 ? noted : undefined;
 }
@@ -57,13 +59,16 @@ export function recall(
   module: string,
   found: Adapter,
 ): { name?: string; adapter: Adapter } {
-  const { name, shape, block, alpha, rankScale } = noteOf(metadata, module);
+  const { name, shape, block, alpha = found.alpha, rankScale = "alpha/r" } = noteOf(
+    metadata,
+    module,
+  );
   const told = typeof name === "string" && name !== "" ? { name } : {};
   try {
     const adapter = tidy(() => {
       let known = shape ? copy(conform(found, shape)) : copy(found);
       if (block !== undefined) known = blocked(known, block);
-      const scaled = { ...known, alpha: alpha ?? known.alpha, rankScale: rankScale ?? "alpha/r" };
+      const scaled = { ...known, alpha, rankScale };
       if (Math.abs(scale(scaled) - scale(found)) > STORED * Math.abs(scale(found))) {
         throw new RangeError("the note has another scale than the tensors");
       }
