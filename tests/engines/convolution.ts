@@ -22,40 +22,48 @@ function kernels({ kernel, geometry: { groups = 1 } }: Place) {
   return { names: ["Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"], filter: kernel };
 }
 
+const place = (
+  name: string,
+  kernel: number[],
+  x: number[],
+  geometry: Place["geometry"],
+): Place => ({
+  name,
+  kernel,
+  x,
+  geometry,
+});
+
+/** Besides the places where every algorithm is tried: what these kernels treat by itself. */
 const places: Place[] = [
   ...PLACES.filter(({ kernel }) => kernel.length > 3),
-  {
-    name: "conv3d dilation 2, stride 2",
-    kernel: [2, 3, 2, 3, 4],
-    x: [2, 6, 7, 5, 3],
-    geometry: { dilations: [2, 1, 2], strides: [1, 2, 2], padding: 1 },
-  },
-  {
-    name: "3×3 stride 3, remainder",
-    kernel: [3, 3, 2, 3],
-    x: [2, 8, 10, 2],
-    geometry: { strides: 3 },
-  },
-  { name: "2×2 stride 3", kernel: [2, 2, 2, 3], x: [2, 8, 7, 2], geometry: { strides: 3 } },
-  { name: "1 channel", kernel: [3, 3, 1, 4], x: [3, 7, 7, 1], geometry: { padding: "same" } },
-  {
-    name: "1×1 zeros wider than the kernel",
-    kernel: [1, 1, 3, 2],
-    x: [2, 3, 4, 3],
-    geometry: { padding: 2 },
-  },
-  {
-    name: "5×5 depthwise dilation 2",
-    kernel: [5, 5, 1, 3],
-    x: [2, 12, 11, 3],
-    geometry: { dilations: 2, groups: 3, padding: "same" },
-  },
-  {
-    name: "3×3 depthwise, dilation 2, stride 2, three outputs each",
-    kernel: [3, 3, 1, 6],
-    x: [2, 9, 8, 2],
-    geometry: { dilations: 2, strides: 2, groups: 2, padding: 1 },
-  },
+  place("3×3 stride 3, remainder", [3, 3, 2, 3], [2, 8, 10, 2], { strides: 3 }),
+  place("2×2 stride 3", [2, 2, 2, 3], [2, 8, 7, 2], { strides: 3 }),
+  place("1 channel", [3, 3, 1, 4], [3, 7, 7, 1], { padding: "same" }),
+  place("many channels", [3, 3, 64, 72], [2, 9, 8, 64], { padding: 1 }),
+  place("zeros wider than the kernel", [1, 1, 3, 2], [2, 3, 4, 3], { padding: 2 }),
+  place("5×5 dilation 3, wide zeros", [5, 5, 6, 8], [2, 9, 8, 6], { padding: 6, dilations: 3 }),
+  place("depthwise of 8 channels, stride 2", [3, 3, 1, 8], [2, 7, 6, 8], {
+    groups: 8,
+    padding: "same",
+    strides: 2,
+  }),
+  place("depthwise 5×5 dilation 2", [5, 5, 1, 3], [2, 12, 11, 3], {
+    groups: 3,
+    padding: "same",
+    dilations: 2,
+  }),
+  place("depthwise, dilation 2, stride 2, three outputs each", [3, 3, 1, 6], [2, 9, 8, 2], {
+    groups: 2,
+    padding: 1,
+    dilations: 2,
+    strides: 2,
+  }),
+  place("conv3d dilation 2, stride 2", [2, 3, 2, 3, 4], [2, 6, 7, 5, 3], {
+    padding: 1,
+    dilations: [2, 1, 2],
+    strides: [1, 2, 2],
+  }),
 ];
 
 /** unfold(x) · kernelMatrix(W): the definition, which knows every geometry. */

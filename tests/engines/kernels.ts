@@ -33,6 +33,12 @@ const pools: Row[] = [];
 for (const [size, stride] of [[2, 2], [3, 2], [3, 1], [2, 3]]) {
   for (const pad of ["valid", "same"] as const) {
     const name = `${size}×${size}, stride ${stride}, ${pad}`, x = [2, 7, 9, 3];
+    const wide = [2, 7, 9, 8];
+    pools.push([
+      `maxPool of 8 ${name}`,
+      [wide],
+      (x) => tf.maxPool(x as tf.Tensor4D, size, stride, pad),
+    ]);
     pools.push([`maxPool ${name}`, [x], (x) => tf.maxPool(x as tf.Tensor4D, size, stride, pad)]);
     pools.push([`avgPool ${name}`, [x], (x) => tf.avgPool(x as tf.Tensor4D, size, stride, pad)]);
   }
@@ -41,6 +47,7 @@ for (const [size, stride] of [[2, 2], [3, 2], [3, 1], [2, 3]]) {
 const ids = tf.tensor1d([3, 0, 3, 1, 3, 9, 1, 3], "int32");
 const rows: Row[] = [
   ...products,
+  ["matMul of many rows", [[500, 64], [64, 16]], (a, b) => tf.matMul(a, b)],
   ["matMul, small batches", [[7, 3, 4], [7, 4, 2]], (a, b) => tf.matMul(a, b)],
   ...pools,
   ["sum of rows", [[70, 60]], (x) => tf.sum(x, 0)],

@@ -7,6 +7,8 @@ import type { Shape } from "../../tensor/shape.ts";
 export type Backend = Omit<BackendWasm, "wasm"> & {
   wasm: {
     HEAPU8: Uint8Array;
+    HEAP32: Int32Array;
+    asm: { memory: WebAssembly.Memory };
     cwrap(name: string, returns: null, takes: readonly ("number" | "array")[]): unknown;
     tfjs: { disposeData(id: number): void };
   };
@@ -55,24 +57,24 @@ export function floats(backend: Backend, tensor: tf.TensorInfo): Float32Array {
 }
 
 /**
- * Calls `body` with a tensor that is a part of another's memory, from an element on, and not a copy:
- * kernels read it or write it in place.
+ * Calls `body` with tensors that are parts of others' memory, from an element on, and not copies: kernels
+ * read them or write them in place.
  */
-export function within<T>(
+export function within(
   backend: Backend,
-  whole: tf.TensorInfo,
-  element: number,
-  shape: Shape,
-  body: (part: tf.TensorInfo) => T,
-): T {
-  const offset = backend.getMemoryOffset(whole.dataId) + 4 * element;
-  const part = backend.makeOutput([...shape], whole.dtype, offset);
+  parts: [whole: tf.TensorInfo, element: number, shape: Shape][],
+  body: (...parts: tf.TensorInfo[]) => void,
+): void {
+  const tensors = parts.map(([whole, element, shape]) => {
+    const offset = backend.getMemoryOffset(whole.dataId) + 4 * element;
+    return backend.makeOutput([...shape], whole.dtype, offset);
+  });
   try {
-    return body(part);
+    body(...tensors);
   } finally {
-    // forgotten, not freed: the memory is the whole's
-    const { id } = backend.dataIdMap.get(part.dataId);
-    backend.wasm.tfjs.disposeData(id);
-    backend.dataIdMap.delete(part.dataId);
+    for (const { dataId } of tensors) { // forgotten, not freed: the memory is the whole's
+      backend.wasm.tfjs.disposeData(backend.dataIdMap.get(dataId).id);
+      backend.dataIdMap.delete(dataId);
+    }
   }
 }

@@ -1,12 +1,17 @@
 /**
- * The gradients of convolutions, each as convolutions forward, which XNNPACK does fast.
+ * The gradients of convolutions: that of the input as convolutions forward, which XNNPACK does fast, and
+ * that of the weights as one long sum.
  *
  * Dilation is allowed in all of them, which TensorFlow.js's own gradients refuse.
  */
 import type * as tf from "@tensorflow/tfjs";
-import type { Shape } from "../../tensor/shape.ts";
+import { same, type Shape } from "../../tensor/shape.ts";
 import { axes, type Axis } from "../axes.ts";
+import { accumulate, frame, type RowRun, spread, widen } from "./accumulate.ts";
 import { type Call, compose, type Run } from "./compose.ts";
+
+/** What a call of a routine costs, in rows of a product. */
+const CALL = 7;
 
 /** Zeros before and after an axis, or where negative, elements left out. */
 type Ends = [before: number, after: number];
@@ -138,25 +143,51 @@ export function depthwiseBackpropInput(call: Call): tf.TensorInfo {
 }
 
 /**
- * ∂L/∂W of a convolution: x by dy with batch and channels exchanged, strides and dilations too,
- * `[I, H, W, N]` by `[out, out, N, O]` → `[I, kh, kw, O]`.
+ * ∂L/∂W of a convolution: each tap's inputs, which lie a fixed way from one another in x with its zeros
+ * around it, times dy.
+ *
+ * Without strides dy is laid out as wide as x, so that all of it is one run of rows; the zeros that this
+ * adds cost less than a call for every row does.
  */
 export function backpropFilter({ inputs: { x, dy }, attrs, backend }: Call): tf.TensorInfo {
-  const [rows, columns] = axes(x.shape, attrs.filterShape as Shape, attrs, dy.shape);
-  const ends = ({ taps, dilation, stride, output, input, before }: Axis): Ends => {
-    const length = (taps - 1) * dilation + (output - 1) * stride + 1;
-    return [before, length - input - before];
-  };
-  return compose(backend, (run) => {
-    const seen = cut(run, x, [ends(rows), ends(columns)]);
-    const images = run("Transpose", { x: seen.x }, { perm: [3, 1, 2, 0] });
-    const filter = run("Transpose", { x: dy }, { perm: [1, 2, 0, 3] });
-    const taps = run("Conv2D", { x: images, filter }, {
-      strides: [rows.dilation, columns.dilation],
-      dilations: [rows.stride, columns.stride],
-      pad: seen.pad,
-      dataFormat: "NHWC",
+  const shape = attrs.filterShape as Shape, [kh, kw, inputs, outputs] = shape;
+  const [rows, columns] = axes(x.shape, shape, attrs, dy.shape);
+  const [batch] = x.shape;
+  /** as much of the axis as the taps meet, zeros before and after it included */
+  const reached = ({ taps, dilation, stride, output, input, before }: Axis) =>
+    Math.max((taps - 1) * dilation + (output - 1) * stride + 1, input + before);
+  const high = reached(rows), wide = reached(columns);
+  const flat = rows.stride * columns.stride === 1 &&
+    high * wide < rows.output * (columns.output + CALL);
+  const pitch = spread(widen(outputs));
+  const layout = flat
+    ? [high, wide, pitch] as const
+    : [rows.output, columns.output, pitch] as const;
+  const fits = (tensor: tf.TensorInfo, shape: Shape) => same(tensor.shape.slice(1), shape);
+
+  return compose(backend, (_, own) => {
+    const around = [high, wide, spread(inputs)] as const;
+    const a = fits(x, around) ? x : own(frame(backend, x, around, [rows.before, columns.before]));
+    const b = fits(dy, layout) ? dy : own(frame(backend, dy, layout));
+    const offsets = Array.from({ length: kh * kw * inputs }, (_, index) => {
+      const tap = Math.floor(index / inputs), row = Math.floor(tap / kw);
+      const pixel = row * rows.dilation * wide + (tap % kw) * columns.dilation;
+      return pixel * around[2] + index % inputs;
     });
-    return run("Transpose", { x: taps }, { perm: [1, 2, 0, 3] });
+    const runs: RowRun[] = [];
+    if (flat) {
+      const last = ((batch - 1) * high + rows.output - 1) * wide + columns.output;
+      runs.push({ a: 0, b: 0, count: last });
+    } else {
+      for (let n = 0; n < batch; n++) {
+        for (let p = 0; p < rows.output; p++) {
+          const from = (n * high + p * rows.stride) * wide * around[2];
+          const to = (n * rows.output + p) * columns.output * pitch;
+          runs.push({ a: from, b: to, count: columns.output });
+        }
+      }
+    }
+    const step = columns.stride * around[2];
+    return accumulate(backend, { a, offsets, step, b, pitch, runs, columns: outputs }, [...shape]);
   });
 }

@@ -6,6 +6,7 @@ import { convolution, depthBackpropFilter, depthBackpropInput } from "./depth.ts
 import { depthwiseBackpropFilter } from "./depthwise.ts";
 import { avgPoolGradient, maxPoolGradient } from "./pool.ts";
 import { product } from "./product.ts";
+import { cast, identity } from "./reference.ts";
 import { segmentSum } from "./segments.ts";
 import { mean, sum } from "./sum.ts";
 
@@ -15,6 +16,7 @@ type Kernel = (call: Call, shipped: (call: Call) => tf.TensorInfo) => tf.TensorI
 const KERNELS: Record<string, Kernel> = {
   AvgPoolGrad: avgPoolGradient,
   BatchMatMul: product,
+  Cast: cast,
   Conv2DBackpropFilter: backpropFilter,
   Conv2DBackpropInput: backpropInput,
   Conv3D: convolution,
@@ -22,6 +24,7 @@ const KERNELS: Record<string, Kernel> = {
   Conv3DBackpropInputV2: depthBackpropInput,
   DepthwiseConv2dNativeBackpropFilter: depthwiseBackpropFilter,
   DepthwiseConv2dNativeBackpropInput: depthwiseBackpropInput,
+  Identity: identity,
   MaxPoolGrad: maxPoolGradient,
   Mean: mean,
   Sum: sum,

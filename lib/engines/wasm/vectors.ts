@@ -1,0 +1,168 @@
+/**
+ * The loops of training that XNNPACK has not, four floats at a time, over the backend's own heap. All
+ * parameters are addresses and numbers of bytes but for `count` and `taps`.
+ */
+import {
+  add,
+  and,
+  assemble,
+  type Code,
+  equal,
+  except,
+  fused,
+  integer,
+  largest,
+  less,
+  load,
+  type Names,
+  plus,
+  read,
+  repeat,
+  type Routine,
+  splat,
+  store,
+  subtract,
+  times,
+} from "./assemble.ts";
+import type { Backend } from "./compose.ts";
+
+/** Rows and columns of the block of a matrix which {@link Vectors.product} adds to. */
+export const ROWS = 4, COLUMNS = 8;
+
+/** The routines. */
+export interface Vectors {
+  /**
+   * c[row][column] += Σ over i < count of a_row[i·step] · b[i·pitch + column]: a block of 4 × 8, by rows,
+   * whose four rows of the left matrix begin anywhere.
+   */
+  product(
+    ...[a0, a1, a2, a3, step, b, pitch, count, c]: [
+      ...[number, number, number, number, number],
+      ...[number, number, number, number],
+    ]
+  ): void;
+  /**
+   * Adds dy to the gradient of the first largest of some inputs, for as many bytes of channels: `list`
+   * holds the addresses of the inputs, `shift` is from an input to its gradient.
+   */
+  peak(list: number, taps: number, shift: number, dy: number, channels: number): void;
+  /** sum[0…3] += Σ over i < count of a[i·step + 0…3] · b[i·pitch + 0…3]. */
+  dot(a: number, step: number, b: number, pitch: number, count: number, sum: number): void;
+}
+
+const VECTOR = 16;
+type Multiply = (a: Code, b: Code, sum: Code) => Code;
+
+/** variable += step. */
+const advance = ({ get, set }: Names, name: string, step: Code) => set(name, add(get(name), step));
+/** variable −= 1, and whether any is left. */
+const countdown = ({ get, set }: Names, name: string): [Code, Code] => [
+  set(name, subtract(get(name), integer(1))),
+  get(name),
+];
+
+function product(multiply: Multiply): Routine {
+  const rows = [0, 1, 2, 3], halves = [0, 1];
+  const blocks = rows.flatMap((row) => halves.map((half) => ({ row, half, c: `c${row}${half}` })));
+  return {
+    parameters: ["a0", "a1", "a2", "a3", "step", "b", "pitch", "count", "c"],
+    vectors: [...blocks.map(({ c }) => c), "b0", "b1", "a"],
+    body(names) {
+      const { get, set } = names;
+      const offset = (row: number, half: number) => VECTOR * (2 * row + half);
+      const [once, left] = countdown(names, "count");
+      return [
+        ...blocks.flatMap(({ row, half, c }) => set(c, load(get("c"), offset(row, half)))),
+        ...repeat([
+          ...halves.map((half) => set(`b${half}`, load(get("b"), VECTOR * half))),
+          ...rows.flatMap((row) => [
+            set("a", splat(get(`a${row}`))),
+            ...halves.map((half) =>
+              set(`c${row}${half}`, multiply(get("a"), get(`b${half}`), get(`c${row}${half}`)))
+            ),
+            advance(names, `a${row}`, get("step")),
+          ]),
+          advance(names, "b", get("pitch")),
+          once,
+        ], left),
+        ...blocks.flatMap(({ row, half, c }) => store(get("c"), get(c), offset(row, half))),
+      ];
+    },
+  };
+}
+
+const peak: Routine = {
+  parameters: ["list", "taps", "shift", "dy", "channels"],
+  integers: ["at", "entry", "left", "x"],
+  vectors: ["most", "rest", "hit"],
+  body(names) {
+    const { get, set } = names;
+    const [once, left] = countdown(names, "left");
+    const taps = (visit: Code[]) => [
+      ...set("entry", get("list")),
+      ...set("left", get("taps")),
+      ...repeat([
+        set("x", add(read(get("entry")), get("at"))),
+        ...visit,
+        advance(names, "entry", integer(4)),
+        once,
+      ], left),
+    ];
+    const gradient = add(get("x"), get("shift"));
+    return repeat([
+      set("most", load(add(read(get("list")), get("at")))),
+      taps([set("most", largest(get("most"), load(get("x"))))]),
+      set("rest", equal(get("most"), get("most"))),
+      taps([
+        set("hit", and(equal(load(get("x")), get("most")), get("rest"))),
+        set("rest", except(get("rest"), get("hit"))),
+        store(gradient, plus(load(gradient), and(load(add(get("dy"), get("at"))), get("hit")))),
+      ]),
+      advance(names, "at", integer(VECTOR)),
+    ], less(get("at"), get("channels")));
+  },
+};
+
+function dot(multiply: Multiply): Routine {
+  return {
+    parameters: ["a", "step", "b", "pitch", "count", "sum"],
+    vectors: ["c"],
+    body(names) {
+      const { get, set } = names;
+      const [once, left] = countdown(names, "count");
+      return [
+        ...set("c", load(get("sum"))),
+        ...repeat([
+          set("c", multiply(load(get("a")), load(get("b")), get("c"))),
+          advance(names, "a", get("step")),
+          advance(names, "b", get("pitch")),
+          once,
+        ], left),
+        ...store(get("sum"), get("c")),
+      ];
+    },
+  };
+}
+
+/** The module, with sums of products rounded once where the runtime can. */
+function module(): WebAssembly.Module {
+  const bytes = (multiply: Multiply) =>
+    assemble({ product: product(multiply), peak, dot: dot(multiply) });
+  const best = bytes(fused);
+  const plain: Multiply = (a, b, sum) => plus(times(a, b), sum);
+  return new WebAssembly.Module(WebAssembly.validate(best) ? best : bytes(plain));
+}
+
+const found = new WeakMap<Backend, Vectors>();
+
+/** The routines over the heap of a backend, made once. */
+export function vectors(backend: Backend): Vectors {
+  let routines = found.get(backend);
+  if (!routines) {
+    const { memory } = backend.wasm.asm;
+    const { exports } = new WebAssembly.Instance(module(), { env: { memory } });
+    routines = exports as unknown as Vectors;
+    found.set(backend, routines);
+  }
+  return routines;
+}
