@@ -36,16 +36,30 @@ export interface Vectors {
    * whose four rows of the left matrix begin anywhere.
    */
   product(
-    ...[a0, a1, a2, a3, step, b, pitch, count, c]: [
-      ...[number, number, number, number, number],
-      ...[number, number, number, number],
-    ]
+    a0: number,
+    a1: number,
+    a2: number,
+    a3: number,
+    step: number,
+    b: number,
+    pitch: number,
+    count: number,
+    c: number,
   ): void;
   /**
-   * Adds dy to the gradient of the first largest of some inputs, for as many bytes of channels: `list`
-   * holds the addresses of the inputs, `shift` is from an input to its gradient.
+   * Adds each dy to the gradient of the first largest of its inputs, for as many bytes of channels, and for
+   * as many outputs side by side: `list` holds where the first one's inputs are, those of the next are a
+   * step on; `shift` is from an input to its gradient.
    */
-  peak(list: number, taps: number, shift: number, dy: number, channels: number): void;
+  peak(
+    list: number,
+    taps: number,
+    shift: number,
+    dy: number,
+    channels: number,
+    step: number,
+    count: number,
+  ): void;
   /** sum[0…3] += Σ over i < count of a[i·step + 0…3] · b[i·pitch + 0…3]. */
   dot(a: number, step: number, b: number, pitch: number, count: number, sum: number): void;
 }
@@ -92,34 +106,44 @@ function product(multiply: Multiply): Routine {
 }
 
 const peak: Routine = {
-  parameters: ["list", "taps", "shift", "dy", "channels"],
-  integers: ["at", "entry", "left", "x"],
+  parameters: ["list", "taps", "shift", "dy", "channels", "step", "count"],
+  integers: ["from", "at", "entry", "left", "x"],
   vectors: ["most", "rest", "hit"],
   body(names) {
     const { get, set } = names;
-    const [once, left] = countdown(names, "left");
-    const taps = (visit: Code[]) => [
-      ...set("entry", get("list")),
-      ...set("left", get("taps")),
-      ...repeat([
-        set("x", add(read(get("entry")), get("at"))),
-        ...visit,
-        advance(names, "entry", integer(4)),
-        once,
-      ], left),
-    ];
+    const input = add(read(get("entry")), add(get("from"), get("at")));
     const gradient = add(get("x"), get("shift"));
+    const taps = (visit: Code[]) => {
+      const [once, left] = countdown(names, "left");
+      return [
+        ...set("entry", get("list")),
+        ...set("left", get("taps")),
+        ...repeat([
+          set("x", input),
+          ...visit,
+          advance(names, "entry", integer(4)),
+          once,
+        ], left),
+      ];
+    };
+    const [once, left] = countdown(names, "count");
     return repeat([
-      set("most", load(add(read(get("list")), get("at")))),
-      taps([set("most", largest(get("most"), load(get("x"))))]),
-      set("rest", equal(get("most"), get("most"))),
-      taps([
-        set("hit", and(equal(load(get("x")), get("most")), get("rest"))),
-        set("rest", except(get("rest"), get("hit"))),
-        store(gradient, plus(load(gradient), and(load(add(get("dy"), get("at"))), get("hit")))),
-      ]),
-      advance(names, "at", integer(VECTOR)),
-    ], less(get("at"), get("channels")));
+      set("at", integer(0)),
+      repeat([
+        set("most", load(add(read(get("list")), add(get("from"), get("at"))))),
+        taps([set("most", largest(get("most"), load(get("x"))))]),
+        set("rest", equal(get("most"), get("most"))),
+        taps([
+          set("hit", and(equal(load(get("x")), get("most")), get("rest"))),
+          set("rest", except(get("rest"), get("hit"))),
+          store(gradient, plus(load(gradient), and(load(add(get("dy"), get("at"))), get("hit")))),
+        ]),
+        advance(names, "at", integer(VECTOR)),
+      ], less(get("at"), get("channels"))),
+      advance(names, "from", get("step")),
+      advance(names, "dy", get("channels")),
+      once,
+    ], left);
   },
 };
 
