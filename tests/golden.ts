@@ -6,7 +6,6 @@
  * failure and ends with `N passed, N failed, N skipped`; a case is skipped only because its algorithm is not here.
  */
 import { existsSync } from "node:fs";
-import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";

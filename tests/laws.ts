@@ -89,7 +89,7 @@ for (const { name } of present) {
     const places = PLACES.filter(({ kernel }) => options.tucker === true ? isWide(kernel) : true);
     for (const place of places) {
       const { kernel, x, geometry } = place;
-      laws(`${told(row)} on ${place.name}`, async () => {
+      laws(`${told(row)} on ${place.name}`, () => {
         const base = tensor(kernel, 1), input = tensor(x, 2);
 
         const newborn = born(row, place, base);

@@ -1,10 +1,9 @@
 /** The weight side: W′ = W + s · scale · ΔW, and back. */
 import * as tf from "@tensorflow/tfjs";
 import { rowOf } from "../algorithms/table.ts";
-import { same, show } from "../tensor/shape.ts";
 import type { Adapter } from "./adapter.ts";
 import { conform } from "./conform.ts";
-import { norms, stretch } from "./decompose.ts";
+import { stretch } from "./decompose.ts";
 import { type View, view } from "./view.ts";
 
 /** How much of an adapter is used. */

@@ -6,7 +6,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { convolve } from "../tensor/convolve.ts";
-import { extent, type Geometry } from "../tensor/geometry.ts";
+import type { Geometry } from "../tensor/geometry.ts";
 import { factorPair, kronecker } from "../tensor/kronecker.ts";
 import { inputs, isWide, outputs, type Shape, size, space } from "../tensor/shape.ts";
 import type { Cost, CostOptions, InitOptions } from "./algorithm.ts";

@@ -4,6 +4,8 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { NATIVE } from "../tensor/convolve.ts";
+import type { Backend } from "./wasm/compose.ts";
+import { guard } from "./wasm/heap.ts";
 import { install } from "./wasm/install.ts";
 
 /** The engine's name and its backend's. */
@@ -20,4 +22,5 @@ export async function start(): Promise<void> {
   install();
   NATIVE.set(name, { dilations: true, groups: false });
   if (!await tf.setBackend(name)) throw new Error("TensorFlow.js could not load its wasm file");
+  guard(tf.backend() as unknown as Backend);
 }

@@ -7,7 +7,7 @@ import type { Shape } from "../../tensor/shape.ts";
 export type Backend = Omit<BackendWasm, "wasm"> & {
   wasm: {
     HEAPU8: Uint8Array;
-    HEAP32: Int32Array;
+    _malloc(bytes: number): number;
     asm: { memory: WebAssembly.Memory };
     cwrap(name: string, returns: null, takes: readonly ("number" | "array")[]): unknown;
     tfjs: { disposeData(id: number): void };
