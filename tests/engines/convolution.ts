@@ -9,17 +9,33 @@ import { kernelMatrix, unfold } from "../../lib/tensor/unfold.ts";
 import { close, leakless } from "../support/close.ts";
 import { type Place, PLACES, values } from "../support/geometries.ts";
 
-/** What the kernels of a place are called, and the filter as they take it. */
-function kernels({ kernel, geometry: { groups = 1 } }: Place) {
-  if (kernel.length === 5) {
-    return { names: ["Conv3D", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2"], filter: kernel };
+/** Three kernels, y, ∂L/∂x and ∂L/∂W, and the shape of the filter as they take it. */
+interface Form {
+  names: [y: string, dx: string, dW: string];
+  filter: readonly number[];
+}
+
+const gradients = (name: string, suffix = ""): Form["names"] => [
+  name,
+  `${name}BackpropInput${suffix}`,
+  `${name}BackpropFilter${suffix}`,
+];
+
+/** The kernels that compute a place on an engine; none where lib/tensor/convolve.ts would not ask for it. */
+function forms({ kernel, geometry }: Place, engine: string): Form[] {
+  const { groups = 1, dilations = 1, padding = 0 } = geometry;
+  const can = NATIVE.get(engine) ?? { groups: false, dilations: false };
+  if (dilations !== 1 && !can.dilations) return [];
+  const plane = kernel.length === 4, all: Form[] = [];
+  if (groups === 1 || can.groups) {
+    const names = plane ? gradients("Conv2D") : gradients("Conv3D", "V2");
+    if (plane || engine !== "cpu" || padding === 0) all.push({ names, filter: kernel });
   }
-  if (groups > 1 && kernel[2] === 1) {
+  if (plane && groups > 1 && kernel[2] === 1) {
     const filter = [kernel[0], kernel[1], groups, outputs(kernel) / groups];
-    const name = "DepthwiseConv2dNative";
-    return { names: [name, `${name}BackpropInput`, `${name}BackpropFilter`], filter };
+    all.push({ names: gradients("DepthwiseConv2dNative"), filter });
   }
-  return { names: ["Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"], filter: kernel };
+  return all;
 }
 
 const place = (
@@ -79,16 +95,17 @@ function definition({ x, kernel, geometry }: Place) {
   const input = tf.tensor(values(x, 1), [...x]), filter = tf.tensor(values(kernel, 2), [...kernel]);
   const y = convolve(input, filter, geometry);
   const dy = tf.tensor(values(y.shape, 3), y.shape);
-  const [dx, dw] = tf.grads((x, w) => convolve(x, w, geometry))([input, filter], dy);
-  return { y, dx, dw, dy };
+  const [dx, dW] = tf.grads((x, w) => convolve(x, w, geometry))([input, filter], dy);
+  return { y, dx, dW, dy };
 }
 
 for (const { name, available } of await engine.list()) {
-  if (available === true) await engine.use(name);
-  else console.log(`${name} is skipped: ${available}`);
-  if (available !== true) continue;
-  const can = NATIVE.get(name) ?? { groups: false, dilations: false };
-  const convolution = suite(`${name} convolution`);
+  if (available !== true) {
+    console.log(`${name} is skipped: ${available}`);
+    continue;
+  }
+  await engine.use(name);
+  const convolution = suite(`${name}:`);
   const expected = new Map<Place, ReturnType<typeof definition>>();
   convolution.before(async () => {
     await tf.setBackend("cpu");
@@ -99,34 +116,32 @@ for (const { name, available } of await engine.list()) {
   leakless(convolution);
 
   for (const place of places) {
-    const { names, filter: shape } = kernels(place), { geometry } = place;
-    const grouped = (geometry.groups ?? 1) > 1 && names[0] !== "DepthwiseConv2dNative";
-    const explicit = place.kernel.length === 4 || name !== "cpu" || !place.geometry.padding;
-    const able = explicit && (!grouped || can.groups) && (!geometry.dilations || can.dilations);
-    if (!able) continue; // lib/tensor/convolve.ts does not ask for it
-    convolution(place.name, () => {
-      const { y, dx, dw, dy } = expected.get(place)!;
-      const at = extent(place.kernel, place.x.slice(1, -1), geometry);
-      const attributes = {
-        strides: at.strides,
-        dilations: at.dilations,
-        pad: [[0, 0], ...at.padding, [0, 0]],
-        dataFormat: place.x.length === 5 ? "NDHWC" : "NHWC",
-        groups: at.groups,
-      };
-      const x = tf.tensor(values(place.x, 1), [...place.x]);
-      const filter = tf.tensor(values(shape, 2), [...shape]);
-      const run = (index: number, inputs: tf.NamedTensorMap, more: object = {}) =>
-        tf.engine().runKernel(
-          names[index],
+    for (const { names, filter: shape } of forms(place, name)) {
+      convolution(`${names[0]} ${place.name}`, () => {
+        const { y, dx, dW, dy } = expected.get(place)!;
+        const at = extent(place.kernel, place.x.slice(1, -1), place.geometry);
+        const attributes = {
+          strides: at.strides,
+          dilations: at.dilations,
+          pad: [[0, 0], ...at.padding, [0, 0]],
+          dataFormat: place.x.length === 5 ? "NDHWC" : "NHWC",
+          groups: at.groups,
+          inputShape: place.x,
+          filterShape: shape,
+        };
+        const x = tf.tensor(values(place.x, 1), [...place.x]);
+        const filter = tf.tensor(values(shape, 2), [...shape]);
+        const [value, input, weights] = [{ x, filter }, { dy, filter }, { x, dy }].map((
           inputs,
-          { ...attributes, ...more } as unknown as tf.NamedAttrMap,
-        ) as tf.Tensor;
-      close(run(0, { x, filter }), y, "value", "y");
-      close(run(1, { dy, filter }, { inputShape: place.x }), dx, "gradient", "dx");
-      const gradient = run(2, { x, dy }, { filterShape: shape });
-      close(tf.reshape(gradient, dw.shape), dw, "gradient", "dw");
-    });
+          i,
+        ) =>
+          tf.engine().runKernel(names[i], inputs, attributes as unknown as tf.NamedAttrMap)
+        ) as tf.Tensor[];
+        close(value, y, "value", "y");
+        close(input, dx, "gradient", "dx");
+        close(tf.reshape(weights, dW.shape), dW, "gradient", "dW");
+      });
+    }
   }
   convolution.run();
 }

@@ -1,9 +1,9 @@
 /** Choosing an engine, and training on it. */
 import * as tf from "@tensorflow/tfjs";
-import process from "node:process";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import * as engine from "../../lib/engines/engine.ts";
+import { under } from "../support/environment.ts";
 import { values } from "../support/geometries.ts";
 
 const use = suite("engine.use()");
@@ -19,29 +19,24 @@ use("says what it selected, and so does engine.name from then on", async () => {
 
 use("takes the first that starts for auto", async () => {
   const [first] = (await engine.list()).filter(({ available }) => available === true);
-  const before = process.env.LOWRANK_ENGINE;
-  delete process.env.LOWRANK_ENGINE;
-  assert.is(await engine.use("auto"), first.name);
-  if (before !== undefined) process.env.LOWRANK_ENGINE = before;
+  await under({ LOWRANK_ENGINE: undefined }, async () => {
+    assert.is(await engine.use("auto"), first.name);
+  });
 });
 
 use("lets the environment decide for auto, and refuses what it does not know", async () => {
-  const before = process.env.LOWRANK_ENGINE;
-  process.env.LOWRANK_ENGINE = "cpu";
-  assert.is(await engine.use(), "cpu");
-  process.env.LOWRANK_ENGINE = "abacus";
-  const error = await engine.use().catch((error) => error);
+  await under({ LOWRANK_ENGINE: "cpu" }, async () => assert.is(await engine.use(), "cpu"));
+  const error = await under({ LOWRANK_ENGINE: "abacus" }, () => engine.use().catch((e) => e));
   assert.instance(error, RangeError);
   assert.match(error.message, /"abacus".*auto, .*wasm, cpu.*LOWRANK_ENGINE/);
-  delete process.env.LOWRANK_ENGINE;
-  if (before !== undefined) process.env.LOWRANK_ENGINE = before;
 });
 
 use("leaves a backend from outside alone for auto", async () => {
   await engine.use("cpu");
   tf.registerBackend("outside", () => tf.findBackend("cpu"));
   await tf.setBackend("outside");
-  assert.is(await engine.use("auto"), "outside");
+  const kept = await under({ LOWRANK_ENGINE: undefined }, () => engine.use("auto"));
+  assert.is(kept, "outside");
   await engine.use("cpu");
   tf.removeBackend("outside");
 });

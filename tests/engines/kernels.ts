@@ -44,11 +44,34 @@ for (const [size, stride] of [[2, 2], [3, 2], [3, 1], [2, 3]]) {
   }
 }
 
+/** A convolution, a depthwise one and a product, each with a bias and an activation, in one kernel. */
+const activations = ["linear", "relu", "relu6", "elu", "sigmoid", "leakyrelu", "prelu"] as const;
+const fused: Row[] = activations.flatMap((activation): Row[] => {
+  const alpha = tf.tensor1d([0.3, 0.1, 0.2, 0.4]);
+  const prelu = activation === "prelu" ? { preluActivationWeights: alpha } : {};
+  const more = { activation, leakyreluAlpha: 0.3, ...prelu };
+  const fixed = { ...more, strides: 1, pad: "same" } as const;
+  return [
+    [`${activation}(conv2d)`, [[2, 6, 5, 3], [3, 3, 3, 4], [4]], (x, filter, bias) => {
+      const [a, b] = [x as tf.Tensor4D, filter as tf.Tensor4D];
+      return tf.fused.conv2d({ ...fixed, x: a, filter: b, bias });
+    }, "forward"],
+    [`${activation}(depthwiseConv2d)`, [[2, 6, 5, 4], [3, 3, 4, 1], [4]], (x, filter, bias) => {
+      const [a, b] = [x as tf.Tensor4D, filter as tf.Tensor4D];
+      return tf.fused.depthwiseConv2d({ ...fixed, x: a, filter: b, bias });
+    }, "forward"],
+    [`${activation}(matMul)`, [[30, 20], [20, 4], [4]], (a, b, bias) => {
+      return tf.fused.matMul({ ...more, a, b, bias });
+    }, "forward"],
+  ];
+});
+
 const ids = tf.tensor1d([3, 0, 3, 1, 3, 9, 1, 3], "int32");
 const rows: Row[] = [
   ...products,
   ["matMul of many rows", [[500, 64], [64, 16]], (a, b) => tf.matMul(a, b)],
   ["matMul, small batches", [[7, 3, 4], [7, 4, 2]], (a, b) => tf.matMul(a, b)],
+  ...fused,
   ...pools,
   ["sum of rows", [[70, 60]], (x) => tf.sum(x, 0)],
   ["sum over batch and space", [[4, 9, 8, 16]], (x) => tf.sum(x, [0, 1, 2])],

@@ -5,7 +5,7 @@ import { environment } from "../environment.ts";
 import type { Foreign } from "../ffi.ts";
 
 /** Turns that a thread without work makes before it sleeps; OpenMP's own 300,000 starve what else runs. */
-const SPINS = "10000";
+const SPINS = "1000";
 
 /**
  * Before the library is loaded: threads shall sleep soon, unless the environment says how they wait.
@@ -14,9 +14,13 @@ const SPINS = "10000";
  */
 export function prepare(ffi: Foreign): void {
   if (process.platform !== "linux" || environment("OMP_WAIT_POLICY")) return;
-  const text = (value: string) => new TextEncoder().encode(`${value}\0`.padEnd(64, "\0"));
-  const { setenv } = ffi.open("libc.so.6", { setenv: "bbi:i" });
-  setenv(text("GOMP_SPINCOUNT"), text(SPINS), 0);
+  const text = (value: string) => new TextEncoder().encode(value.padEnd(64, "\0"));
+  try {
+    const { setenv } = ffi.open("libc.so.6", { setenv: "bbi:i" });
+    setenv(text("GOMP_SPINCOUNT"), text(SPINS), 0);
+  } catch {
+    // no glibc: they wait as they like
+  }
 }
 
 /**
