@@ -131,12 +131,11 @@ for (const { name, available } of await engine.list()) {
         };
         const x = tf.tensor(values(place.x, 1), [...place.x]);
         const filter = tf.tensor(values(shape, 2), [...shape]);
-        const [value, input, weights] = [{ x, filter }, { dy, filter }, { x, dy }].map((
-          inputs,
-          i,
-        ) =>
-          tf.engine().runKernel(names[i], inputs, attributes as unknown as tf.NamedAttrMap)
-        ) as tf.Tensor[];
+        const run = (kernel: string, inputs: tf.NamedTensorMap) =>
+          tf.engine().runKernel(kernel, inputs, attributes as unknown as tf.NamedAttrMap);
+        const value = run(names[0], { x, filter }) as tf.Tensor;
+        const input = run(names[1], { dy, filter }) as tf.Tensor;
+        const weights = run(names[2], { x, dy }) as tf.Tensor;
         close(value, y, "value", "y");
         close(input, dx, "gradient", "dx");
         close(tf.reshape(weights, dW.shape), dW, "gradient", "dW");
