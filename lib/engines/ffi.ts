@@ -4,6 +4,8 @@
  * Addresses and handles are plain numbers: no address in use reaches 2^53.
  */
 
+import { allowed } from "./environment.ts";
+
 /** Parameters of a C function, a letter each, and after the colon what it returns: `"hib:i"`. */
 export type Signature = string;
 
@@ -78,10 +80,13 @@ async function bun(): Promise<Foreign> {
 /**
  * The foreign functions of the runtime at hand.
  *
- * @throws {Error} on a runtime without any
+ * @throws {Error} on a runtime without any, or where Deno does not allow them
  */
-export function foreign(): Promise<Foreign> {
-  if ("Deno" in globalThis) return Promise.resolve(deno);
-  if ("Bun" in globalThis) return bun();
-  return Promise.reject(new Error("this runtime has no foreign functions: use Deno or Bun"));
+export async function foreign(): Promise<Foreign> {
+  if ("Bun" in globalThis) return await bun();
+  if (!("Deno" in globalThis)) throw new Error("this runtime has no foreign functions");
+  if (!allowed({ name: "ffi" })) {
+    throw new Error("Deno may not open libraries: run it with --allow-ffi");
+  }
+  return deno;
 }

@@ -22,6 +22,8 @@ let registered = false;
 
 /** Where a oneDNN of version 2 or 3 opens: `LOWRANK_ONEDNN`, the user's cache, the system's libraries. */
 export async function available(): Promise<true | string> {
+  const heap = await wasm.available();
+  if (heap !== true) return heap;
   try {
     library ??= await find();
     return true;

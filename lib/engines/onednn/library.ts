@@ -1,9 +1,8 @@
 /** Where oneDNN may lie on this machine, and opening the first that works. */
 import { existsSync } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { environment } from "../environment.ts";
+import { allowed, environment } from "../environment.ts";
 import { type Foreign, foreign } from "../ffi.ts";
 import { type Dnnl, open } from "./api.ts";
 import { limit, prepare } from "./threads.ts";
@@ -15,20 +14,23 @@ const NAMES: Record<string, string[]> = {
   win32: ["dnnl.dll"],
 };
 
-/** The folder in which this user keeps libraries for lowrank: `$XDG_CACHE_HOME/lowrank/onednn`. */
-export function cacheFolder(): string {
-  return join(environment("XDG_CACHE_HOME") ?? join(homedir(), ".cache"), "lowrank", "onednn");
+/**
+ * The folder in which this user keeps libraries for lowrank, `$XDG_CACHE_HOME/lowrank/onednn`, by default
+ * in `~/.cache`; undefined where there is no home.
+ */
+export function cacheFolder(): string | undefined {
+  const home = environment("HOME") ?? environment("USERPROFILE");
+  const cache = environment("XDG_CACHE_HOME") ?? (home && join(home, ".cache"));
+  return cache && join(cache, "lowrank", "onednn");
 }
 
 /** Paths to try in order: the one that the environment names, alone; else the cache's, then the system's. */
 function candidates(): string[] {
   const chosen = environment("LOWRANK_ONEDNN");
   if (chosen) return [chosen];
-  const names = NAMES[process.platform] ?? [];
-  return [
-    ...names.map((name) => join(cacheFolder(), name)).filter((path) => existsSync(path)),
-    ...names,
-  ];
+  const names = NAMES[process.platform] ?? [], folder = cacheFolder();
+  const kept = folder ? names.map((name) => join(folder, name)) : [];
+  return [...kept.filter((path) => allowed({ name: "read", path }) && existsSync(path)), ...names];
 }
 
 /** An open library and the functions that opened it. */

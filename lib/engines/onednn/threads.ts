@@ -1,5 +1,4 @@
 /** How many threads oneDNN computes with, and how they wait for work: both are its OpenMP library's to know. */
-import { availableParallelism } from "node:os";
 import process from "node:process";
 import { environment } from "../environment.ts";
 import type { Foreign } from "../ffi.ts";
@@ -29,7 +28,8 @@ export function prepare(ffi: Foreign): void {
  * @throws {RangeError} where `LOWRANK_THREADS` is no whole number above 0
  */
 export function limit(ffi: Foreign, path: string): void {
-  const asked = environment("LOWRANK_THREADS"), count = Number(asked ?? availableParallelism());
+  const asked = environment("LOWRANK_THREADS"),
+    count = Number(asked ?? navigator.hardwareConcurrency);
   if (!Number.isInteger(count) || count < 1) {
     throw new RangeError(
       `Cannot set LOWRANK_THREADS as it must be a whole number above 0: current value is ${asked}`,
