@@ -1,0 +1,40 @@
+/** Rows of values as text in columns. */
+
+/** One row: what each column, by its heading, shows. */
+export type Row = Readonly<Record<string, string | number>>;
+
+/** Decimals that a column of fractions shows at most. */
+const DECIMALS = 4;
+
+/**
+ * Rows as lines of aligned columns under their headings, for a terminal.
+ *
+ * Columns stand in the order in which the rows first name them; a value that a row lacks is left empty.
+ * Numbers are grouped by thousands, have the same decimals all along a column, and end at its right
+ * edge; so do texts that begin as numbers do, such as `97.1 %`.
+ */
+export function table(rows: readonly Row[]): string {
+  const headings = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  const columns = headings.map((heading) => {
+    const values = rows.map((row) => row[heading] ?? "");
+    const cells = texts(values);
+    const width = Math.max(...[heading, ...cells].map((cell) => cell.length));
+    const right = values.every((value) => typeof value === "number" || /^([-+]?\d|$)/.test(value));
+    const align = (cell: string) => right ? cell.padStart(width) : cell.padEnd(width);
+    return [align(heading), "─".repeat(width), ...cells.map(align)];
+  });
+  const lines = columns[0]?.map((_, line) => columns.map((cells) => cells[line]).join("  ")) ?? [];
+  return lines.map((line) => line.trimEnd()).join("\n");
+}
+
+/** The values of one column as text. */
+function texts(values: readonly (string | number)[]): string[] {
+  const numbers = values.filter((value) => typeof value === "number");
+  const decimals = Math.max(...numbers.map((value) => String(value).split(".")[1]?.length ?? 0), 0);
+  const digits = Math.min(decimals, DECIMALS);
+  const format = new Intl.NumberFormat("en", {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  });
+  return values.map((value) => typeof value === "number" ? format.format(value) : value);
+}
