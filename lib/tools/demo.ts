@@ -60,16 +60,16 @@ interface Way {
 const WAYS: Way[] = [
   { algorithm: "head only", rate: 3e-3, layers: /^head$/ },
   { algorithm: "full", rate: 1e-3, layers: /./ },
-  { algorithm: "lora", rate: 3e-3, adapter: { name: "lora", rank: 4 } },
+  { algorithm: "lora", rate: 6e-3, adapter: { name: "lora", rank: 4 } },
   {
     algorithm: "locon, tucker",
-    rate: 3e-3,
+    rate: 6e-3,
     adapter: { name: "lora", rank: 8, options: { tucker: true } },
   },
-  { algorithm: "loha", rate: 3e-3, adapter: { name: "loha", rank: 2 } },
-  { algorithm: "lokr", rate: 3e-3, adapter: { name: "lokr", rank: 4 } },
+  { algorithm: "loha", rate: 6e-3, adapter: { name: "loha", rank: 2 } },
+  { algorithm: "lokr", rate: 6e-3, adapter: { name: "lokr", rank: 4 } },
   { algorithm: "ia3", rate: 3e-2, adapter: { name: "ia3", rank: 0 } },
-  { algorithm: "dylora", rate: 3e-3, adapter: { name: "dylora", rank: 4, options: { block: 1 } } },
+  { algorithm: "dylora", rate: 1e-2, adapter: { name: "dylora", rank: 4, options: { block: 2 } } },
 ];
 
 /** A row of the result: what `--json` writes. */
