@@ -28,12 +28,18 @@ export interface Sum {
   columns: number;
 }
 
-/** The least multiple of 8 that holds so many columns. */
-export const widen = (columns: number): number => Math.ceil(columns / COLUMNS) * COLUMNS;
+/**
+ * How far apart rows had better lie of which so many blocks read each. Wide ones lie a little further
+ * apart, or those of a sum would all fall on the same few lines of the cache.
+ */
+export function spread(width: number, blocks: number): number {
+  return blocks >= 16 && width >= 64 && width % 16 === 0 ? width + COLUMNS : width;
+}
 
-/** Wide rows a little further apart, or those of a sum would all fall on the same few lines of the cache. */
-export const spread = (width: number): number =>
-  width >= 64 && width % 16 === 0 ? width + COLUMNS : width;
+/** The same for the right matrix, of so many columns, for a left one of so many rows. */
+export function pitchOf(columns: number, rows: number): number {
+  return spread(Math.ceil(columns / COLUMNS) * COLUMNS, rows / ROWS);
+}
 
 /** The sum, `[offsets.length, columns]` in the given shape. */
 export function accumulate(

@@ -7,8 +7,9 @@
 import type * as tf from "@tensorflow/tfjs";
 import { same, type Shape } from "../../tensor/shape.ts";
 import { axes, type Axis } from "../axes.ts";
-import { accumulate, frame, type RowRun, spread, widen } from "./accumulate.ts";
+import { accumulate, frame, pitchOf, type RowRun, spread } from "./accumulate.ts";
 import { type Call, compose, type Run } from "./compose.ts";
+import { COLUMNS } from "./vectors.ts";
 
 /** What a call of a routine costs, in rows of a product. */
 const CALL = 7;
@@ -159,14 +160,14 @@ export function backpropFilter({ inputs: { x, dy }, attrs, backend }: Call): tf.
   const high = reached(rows), wide = reached(columns);
   const flat = rows.stride * columns.stride === 1 &&
     high * wide < rows.output * (columns.output + CALL);
-  const pitch = spread(widen(outputs));
+  const pitch = pitchOf(outputs, kh * kw * inputs);
   const layout = flat
     ? [high, wide, pitch] as const
     : [rows.output, columns.output, pitch] as const;
   const fits = (tensor: tf.TensorInfo, shape: Shape) => same(tensor.shape.slice(1), shape);
 
   return compose(backend, (_, own) => {
-    const around = [high, wide, spread(inputs)] as const;
+    const around = [high, wide, spread(inputs, outputs / COLUMNS)] as const;
     const a = fits(x, around) ? x : own(frame(backend, x, around, [rows.before, columns.before]));
     const b = fits(dy, layout) ? dy : own(frame(backend, dy, layout));
     const offsets = Array.from({ length: kh * kw * inputs }, (_, index) => {

@@ -1,7 +1,7 @@
 /** Matrix products: the backend is fast for a tall matrix by another that stays; the others are sums. */
 import * as tf from "@tensorflow/tfjs";
 import { type Shape, size } from "../../tensor/shape.ts";
-import { accumulate, frame, spread, widen } from "./accumulate.ts";
+import { accumulate, frame, pitchOf } from "./accumulate.ts";
 import { type Backend, type Call, compose, type Run, within } from "./compose.ts";
 
 /** Below so many multiplications a batch, the backend's own slow loop beats setting up the fast one. */
@@ -85,7 +85,7 @@ function upright(run: Run, x: tf.TensorInfo, transposed: boolean): tf.TensorInfo
 
 /** One product as a sum over k, for which A is never turned and B not packed. */
 function summed({ backend }: Call, { a, b, transposeA, transposeB, batch, m, k, n }: Factors) {
-  const rows = transposeA ? m : size(batch) * m, pitch = spread(widen(n));
+  const rows = transposeA ? m : size(batch) * m, pitch = pitchOf(n, rows);
   return compose(backend, (run, own) => {
     const right = upright(run, b, transposeB);
     const lines = { ...right, shape: [1, k, 1, n] };
