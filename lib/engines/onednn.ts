@@ -9,7 +9,8 @@ import * as tf from "@tensorflow/tfjs";
 import { NATIVE } from "../tensor/convolve.ts";
 import type { Library } from "./onednn/library.ts";
 import { find } from "./onednn/library.ts";
-import { addresses, type Kernel, kernels } from "./onednn/kernels.ts";
+import { addresses, type Kernel } from "./onednn/context.ts";
+import { kernels } from "./onednn/kernels.ts";
 import { primitives } from "./onednn/primitive.ts";
 import * as wasm from "./wasm.ts";
 import type { Backend, Call } from "./wasm/compose.ts";
@@ -50,8 +51,8 @@ async function heap(): Promise<Backend> {
 function register({ dnnl, ffi }: Library, backend: Backend): void {
   tf.registerBackend(name, () => backend as unknown as tf.KernelBackend);
   tf.copyRegisteredKernels(wasm.name, name);
-  const table = kernels(dnnl, primitives(dnnl, ffi), addresses(backend, ffi));
-  for (const [kernelName, kernel] of Object.entries(table)) replace(kernelName, kernel);
+  const context = { dnnl, primitives: primitives(dnnl, ffi), at: addresses(backend, ffi) };
+  for (const [kernelName, kernel] of Object.entries(kernels(context))) replace(kernelName, kernel);
 }
 
 /** Puts a kernel for float32 tensors in the place of the one that the backend has. */

@@ -82,6 +82,18 @@ const rows: Row[] = [
   ["gather of columns", [[3, 12, 5]], (x) => tf.gather(x, ids, 1)],
   ["relu of x and a bias", [[2, 40, 30, 16], [16]], (x, bias) => tf.relu(tf.add(x, bias))],
   ["softmax", [[64, 100]], (x) => tf.softmax(x)],
+  ["softmax of many rows", [[20, 40, 50]], (x) => tf.softmax(x)],
+  ["transpose", [[200, 200]], (x) => tf.transpose(x)],
+  ["transpose of heads", [[2, 64, 8, 40]], (x) => tf.transpose(x, [0, 2, 1, 3])],
+  ["transpose of all axes", [[16, 1, 64, 40]], (x) => tf.transpose(x, [3, 1, 0, 2])],
+  ["sum of many", [[9, 256, 256], [9, 256, 256]], (a, b) => tf.add(a, b)],
+  ["quotient of many by rows", [[2300, 256], [256]], (a, b) => tf.div(a, tf.add(b, 2)), "forward"],
+  ["difference of many and one", [[2300, 256], [1, 1]], (a, b) => tf.sub(a, b), "forward"],
+  ["product of a row and many", [[1, 256], [2300, 256]], (a, b) => tf.mul(a, b), "forward"],
+  ["exp", [[200, 200]], (x) => tf.exp(x)],
+  ["log", [[200, 200]], (x) => tf.log(tf.add(tf.square(x), 0.1))],
+  ["sqrt", [[200, 200]], (x) => tf.sqrt(tf.add(tf.square(x), 0.1))],
+  ["tanh and sigmoid", [[200, 200]], (x) => tf.mul(tf.tanh(x), tf.sigmoid(x))],
   ["elementwise chain", [[2, 64, 32, 8], [2, 64, 32, 8]], (a, b) => {
     return tf.div(tf.sub(tf.mul(a, b), a), tf.add(tf.square(b), 1));
   }],

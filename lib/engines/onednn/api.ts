@@ -49,6 +49,8 @@ interface Kind {
   parameters: string;
   /** whether version 3 takes the forward descriptor too */
   hint?: boolean;
+  /** which parameters version 2 does not have */
+  since3?: readonly number[];
   v3: string;
   v2: string;
 }
@@ -82,23 +84,41 @@ const KINDS = {
     v3: "dnnl_binary_primitive_desc_create",
     v2: "dnnl_binary_desc_init",
   },
+  unary: {
+    parameters: "iihhff",
+    since3: [3],
+    v3: "dnnl_eltwise_forward_primitive_desc_create",
+    v2: "dnnl_eltwise_forward_desc_init",
+  },
+  softmax: {
+    parameters: "iihhi",
+    since3: [1, 3],
+    v3: "dnnl_softmax_forward_primitive_desc_create",
+    v2: "dnnl_softmax_forward_desc_init",
+  },
 } as const satisfies Record<string, Kind>;
 
 /** The kinds of primitives. */
 export type KindName = keyof typeof KINDS;
 
-/** An activation after a convolution or product: y ↦ f(y), with f's parameters. */
-export interface Activation {
-  name: "relu" | "elu" | "logistic" | "clip";
+/** The numbers of functions of one variable, `dnnl_eltwise_*`, which changed with version 3. */
+const UNARY = {
+  relu: { 2: 0x1f, 3: 0x20 },
+  tanh: { 2: 0x2f, 3: 0x21 },
+  elu: { 2: 0x3f, 3: 0x22 },
+  sqrt: { 2: 0x6f, 3: 0x25 },
+  logistic: { 2: 0xaf, 3: 0x29 },
+  exp: { 2: 0xbf, 3: 0x2a },
+  log: { 2: 0xef, 3: 0x2d },
+  clip: { 2: 0xff, 3: 0x2e },
+};
+
+/** A function of one variable, with its parameters. */
+export interface Unary {
+  name: keyof typeof UNARY;
   alpha: number;
   beta: number;
 }
-
-/** Their numbers, which changed with version 3. */
-const ACTIVATIONS = {
-  2: { relu: 0x1f, elu: 0x3f, logistic: 0xaf, clip: 0xff },
-  3: { relu: 0x20, elu: 0x22, logistic: 0x29, clip: 0x2e },
-};
 
 const FLOAT32 = 3, ANY_LAYOUT = 1, CPU = 1, IN_ORDER = 1, AXES = 12;
 /** Larger than any struct of version 2.x: memory descriptors have 696 bytes, operations up to 5976. */
@@ -123,16 +143,24 @@ export interface Dnnl {
   create(name: string, ...parameters: (number | bigint | ArrayBufferView)[]): number;
   /** A description of float32 memory; without strides oneDNN chooses the layout. */
   memory(lengths: readonly number[], strides?: readonly number[]): number;
+  /** The number of a function of one variable. */
+  unary(name: Unary["name"]): number;
   /** Attributes that put an activation behind a primitive. */
-  attributes(activation: Activation): number;
+  attributes(activation: Unary): number;
   /** A primitive descriptor; a gradient's needs that of the forward primitive as a hint. */
   describe(
     kind: KindName,
     parameters: (number | BigInt64Array)[],
     more?: { hint?: number; attributes?: number },
   ): number;
-  /** Frees what `memory`, `attributes` and `describe` made; primitives created from it stay. */
+  /** The primitive descriptor of a copy from one layout into another. */
+  reorder(from: number, to: number): number;
+  /** Frees what `memory`, `attributes`, `describe` and `reorder` made; primitives created from it stay. */
   forget(): void;
+}
+
+function without<T>(parameters: readonly T[], left: readonly number[] = []): T[] {
+  return parameters.filter((_, index) => !left.includes(index));
 }
 
 /** The version of a library, `[major, minor, patch]`. */
@@ -154,7 +182,7 @@ export function open(ffi: Foreign, path: string): Dnnl {
   const signatures = { ...COMMON };
   for (const { parameters, v2, v3, ...kind } of Object.values<Kind>(KINDS)) {
     if (major === 3) signatures[v3] = `bh${parameters}${kind.hint ? "h" : ""}h:i`;
-    else signatures[v2] = `b${parameters}:i`;
+    else signatures[v2] = `b${without([...parameters], kind.since3).join("")}:i`;
   }
   Object.assign(signatures, major === 3 ? V3 : V2);
   const functions = ffi.open(path, signatures);
@@ -204,12 +232,13 @@ export function open(ffi: Foreign, path: string): Dnnl {
       check(functions[name](at, lengths.length, description, FLOAT32, layout), name);
       return at;
     },
+    unary: (name) => UNARY[name][major],
     attributes({ name, alpha, beta }) {
       const operations = keep("dnnl_post_ops_destroy", create("dnnl_post_ops_create"));
       const append = functions.dnnl_post_ops_append_eltwise;
       const status = major === 3
-        ? append(operations, ACTIVATIONS[3][name], alpha, beta)
-        : append(operations, 1, ACTIVATIONS[2][name], alpha, beta);
+        ? append(operations, UNARY[name][3], alpha, beta)
+        : append(operations, 1, UNARY[name][2], alpha, beta);
       check(status, "dnnl_post_ops_append_eltwise");
       const attributes = keep("dnnl_primitive_attr_destroy", create("dnnl_primitive_attr_create"));
       const set = "dnnl_primitive_attr_set_post_ops";
@@ -222,10 +251,15 @@ export function open(ffi: Foreign, path: string): Dnnl {
         const last = more.hint ? [hint, attributes] : [attributes];
         return keep("dnnl_primitive_desc_destroy", create(v3, engine, ...parameters, ...last));
       }
-      check(functions[v2](operation, ...parameters), v2);
+      check(functions[v2](operation, ...without(parameters, more.since3)), v2);
       const made = create("dnnl_primitive_desc_create", operation, attributes, engine, hint);
       return keep("dnnl_primitive_desc_destroy", made);
     },
+    reorder: (from, to) =>
+      keep(
+        "dnnl_primitive_desc_destroy",
+        create("dnnl_reorder_primitive_desc_create", from, engine, to, engine, 0),
+      ),
     forget() {
       for (const [destroy, handle] of made.splice(0).reverse()) functions[destroy](handle);
       next = 0;

@@ -1,12 +1,13 @@
 /** Convolutions of oneDNN and their gradients: any strides, zeros, dilations and groups, two axes or three. */
-import { size, space } from "../../tensor/shape.ts";
-import type { Shape } from "../../tensor/shape.ts";
-import type { Axis } from "../axes.ts";
-import { type Activation, dims, type Dnnl } from "./api.ts";
-import { ARGUMENT, CHOICE, GRADIENT, type Operand } from "./primitive.ts";
+import { type Shape, size, space } from "../../tensor/shape.ts";
+import { axes, type Axis } from "../axes.ts";
+import type { Call } from "../wasm/compose.ts";
+import { dims, type Dnnl, type Unary } from "./api.ts";
+import { activationOf, type Context, finish, type Kernel } from "./context.ts";
+import { ARGUMENT, CHOICE, type Description, FORWARD, GRADIENT } from "./primitive.ts";
 
 /** A convolution of `[N, ...space, I]` by `[...k, I/G, O]`. */
-export interface Convolution {
+interface Convolution {
   batch: number;
   axes: readonly Axis[];
   filter: Shape;
@@ -14,12 +15,12 @@ export interface Convolution {
 }
 
 /** Which of its three maps: y from x and W, or one of the gradients. */
-export type Direction = "forward" | "input" | "filter";
+type Direction = "forward" | "input" | "filter";
 
-const FORWARD = 96, DIRECT = 1; // dnnl_forward_inference, dnnl_convolution_direct
+const DIRECT = 1; // dnnl_convolution_direct
 
 /** Everything that distinguishes one convolution from another. */
-export function keyOf({ batch, axes, filter, groups }: Convolution): string {
+function keyOf({ batch, axes, filter, groups }: Convolution): string {
   const line = axes.map(({ input, output, stride, dilation, before }) =>
     `${input}>${output}/${stride}*${dilation}-${before}`
   );
@@ -50,12 +51,12 @@ function weights(dnnl: Dnnl, filter: Shape, groups: number): { ours: number; any
 }
 
 /** The primitive of a direction, with operands in the order x, W, y and then the bias if there is one. */
-export function convolution(
+function describe(
   dnnl: Dnnl,
   direction: Direction,
   { batch, axes, filter, groups }: Convolution,
-  more: { bias?: boolean; activation?: Activation } = {},
-): { description: number; operands: Operand[] } {
+  more: { bias?: boolean; activation?: Unary } = {},
+): Description {
   const [inputs, outputs] = filter.slice(-2);
   const x = activation(dnnl, batch, axes.map(({ input }) => input), inputs * groups);
   const y = activation(dnnl, batch, axes.map(({ output }) => output), outputs);
@@ -105,4 +106,56 @@ export function convolution(
       { argument: GRADIENT.destination, memory: y },
     ],
   };
+}
+
+/** A depthwise filter `[kh, kw, C, M]` is `[kh, kw, 1, C·M]` in C groups: the same numbers in order. */
+function grouped(filter: Shape, channels: number, depthwise: boolean) {
+  const shape = depthwise ? [...filter.slice(0, -2), 1, channels * filter[3]] : filter;
+  return { filter: shape, groups: channels / shape[shape.length - 2] };
+}
+
+/** TensorFlow.js's kernels for y, ∂L/∂x and ∂L/∂W, of dense and grouped convolutions or of depthwise ones. */
+export function convolutionKernels({ dnnl, primitives, at }: Context, depthwise: boolean) {
+  const of = (x: Shape, filter: Shape, attributes: Call["attrs"], dy?: Shape): Convolution => {
+    const form = grouped(filter, x[x.length - 1], depthwise);
+    return { batch: x[0], axes: axes(x, form.filter, attributes, dy), ...form };
+  };
+
+  const forward: Kernel = (call, shipped) => {
+    const { inputs: { x, filter, bias }, attrs, backend } = call;
+    if (![undefined, null, "floor"].includes(attrs.dimRoundingMode as string)) return shipped(call);
+    const shape = of(x.shape, filter.shape, attrs), activation = activationOf(attrs);
+    const outputs = shape.axes.map(({ output }) => output), [channels] = shape.filter.slice(-1);
+    const y = backend.makeOutput([shape.batch, ...outputs, channels], "float32");
+    const more = { bias: bias !== undefined && bias !== null, activation };
+    primitives.run(
+      `y ${keyOf(shape)} ${JSON.stringify(more)}`,
+      () => describe(dnnl, "forward", shape, more),
+      [x, filter, y, ...(more.bias ? [bias] : [])].map(at),
+    );
+    return finish(call, y);
+  };
+
+  const backpropInput: Kernel = ({ inputs: { dy, filter }, attrs, backend }) => {
+    const shape = of(attrs.inputShape as Shape, filter.shape, attrs, dy.shape);
+    const dx = backend.makeOutput(attrs.inputShape as number[], "float32");
+    primitives.run(
+      `dx ${keyOf(shape)}`,
+      () => describe(dnnl, "input", shape),
+      [dx, filter, dy].map(at),
+    );
+    return dx;
+  };
+
+  const backpropFilter: Kernel = ({ inputs: { x, dy }, attrs, backend }) => {
+    const shape = of(x.shape, attrs.filterShape as Shape, attrs, dy.shape);
+    const dW = backend.makeOutput(attrs.filterShape as number[], "float32");
+    primitives.run(
+      `dW ${keyOf(shape)}`,
+      () => describe(dnnl, "filter", shape),
+      [x, dW, dy].map(at),
+    );
+    return dW;
+  };
+  return { forward, backpropInput, backpropFilter };
 }

@@ -14,6 +14,8 @@ export interface Operand {
   written?: boolean;
 }
 
+/** `dnnl_forward_inference`. */
+export const FORWARD = 96;
 /** `DNNL_ARG_*`. */
 export const ARGUMENT = { source: 1, second: 2, destination: 17, weights: 33, bias: 41 } as const;
 /** `DNNL_ARG_DIFF_*`. */
@@ -39,14 +41,16 @@ interface Reorder {
   after: boolean;
 }
 
+/** What a primitive is made from. */
+export interface Description {
+  description: number;
+  operands: Operand[];
+}
+
 /** Primitives by what they compute. */
 export interface Primitives {
   /** Runs a primitive on addresses in the order of its operands; `describe` is called where it is new. */
-  run(
-    key: string,
-    describe: () => { description: number; operands: Operand[] },
-    addresses: readonly number[],
-  ): void;
+  run(key: string, describe: () => Description, addresses: readonly number[]): void;
   /** how many are kept */
   size(): number;
 }
@@ -90,9 +94,8 @@ export function primitives(dnnl: Dnnl, ffi: Foreign, capacity = CAPACITY): Primi
       if (!functions.dnnl_memory_desc_equal(ours, theirs)) {
         const inner = memory(theirs), outer = memories[free];
         const [from, to] = written ? [theirs, ours] : [ours, theirs];
-        const copy = dnnl.create("dnnl_reorder_primitive_desc_create", from, engine, to, engine, 0);
         reorder = {
-          handle: dnnl.create("dnnl_primitive_create", copy),
+          handle: dnnl.create("dnnl_primitive_create", dnnl.reorder(from, to)),
           list: pairs(
             [ARGUMENT.source, written ? inner : outer],
             [ARGUMENT.destination, written ? outer : inner],
@@ -101,7 +104,6 @@ export function primitives(dnnl: Dnnl, ffi: Foreign, capacity = CAPACITY): Primi
           bytes: Number(functions.dnnl_memory_desc_get_size(theirs)),
           after: written,
         };
-        functions.dnnl_primitive_desc_destroy(copy);
         entries[free][1] = inner;
       }
     }
@@ -117,7 +119,7 @@ export function primitives(dnnl: Dnnl, ffi: Foreign, capacity = CAPACITY): Primi
     }
   }
 
-  function find(key: string, describe: Parameters<Primitives["run"]>[1]): Primitive {
+  function find(key: string, describe: () => Description): Primitive {
     let primitive = kept.get(key);
     if (primitive) kept.delete(key); // to be set again: a map keeps the order of insertion
     else {

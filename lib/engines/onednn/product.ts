@@ -1,7 +1,9 @@
 /** Matrix products of oneDNN: transposes are strides, batches broadcast. */
+import * as tf from "@tensorflow/tfjs";
 import { type Shape, size } from "../../tensor/shape.ts";
-import type { Activation, Dnnl } from "./api.ts";
-import { ARGUMENT, type Operand } from "./primitive.ts";
+import type { Dnnl, Unary } from "./api.ts";
+import { activationOf, type Context, finish, type Kernel } from "./context.ts";
+import { ARGUMENT, type Description } from "./primitive.ts";
 
 /** op(A) `[...batch, m, k]` · op(B) `[...batch, k, n]`; a batch may be shorter, or 1 where the other is not. */
 export interface Product {
@@ -41,8 +43,8 @@ function matrices(
 export function product(
   dnnl: Dnnl,
   { aBatch, bBatch, batch, m, k, n, transposeA, transposeB }: Product,
-  more: { bias?: boolean; activation?: Activation } = {},
-): { description: number; operands: Operand[] } {
+  more: { bias?: boolean; activation?: Unary } = {},
+): Description {
   const axes = batch.length;
   const a = matrices(dnnl, axes, aBatch, m, k, transposeA);
   const b = matrices(dnnl, axes, bBatch, k, n, transposeB);
@@ -57,5 +59,30 @@ export function product(
       { argument: ARGUMENT.destination, memory: c },
       ...(more.bias ? [{ argument: ARGUMENT.bias, memory: bias }] : []),
     ],
+  };
+}
+
+/** TensorFlow.js's kernel for matrix products, fused or not. */
+export function productKernel({ dnnl, primitives, at }: Context): Kernel {
+  return (call) => {
+    const { inputs: { a, b, bias }, attrs, backend } = call;
+    const transposeA = attrs.transposeA === true, transposeB = attrs.transposeB === true;
+    const [aRows, aColumns] = a.shape.slice(-2), [bRows, bColumns] = b.shape.slice(-2);
+    const [m, k] = transposeA ? [aColumns, aRows] : [aRows, aColumns];
+    const n = transposeB ? bRows : bColumns;
+    const aBatch = a.shape.slice(0, -2), bBatch = b.shape.slice(0, -2);
+    const batch = tf.broadcast_util.assertAndGetBroadcastShape(aBatch, bBatch);
+    const y = backend.makeOutput([...batch, m, n], "float32");
+    // one matrix B for the rows of every A: one product of all rows
+    const shape: Product = !transposeA && size(bBatch) === 1
+      ? { aBatch: [], bBatch: [], batch: [], m: size(batch) * m, k, n, transposeA, transposeB }
+      : { aBatch, bBatch, batch, m, k, n, transposeA, transposeB };
+    const more = { bias: bias !== undefined && bias !== null, activation: activationOf(attrs) };
+    primitives.run(
+      `AB ${keyOf(shape)} ${JSON.stringify(more)}`,
+      () => product(dnnl, shape, more),
+      [a, b, y, ...(more.bias ? [bias] : [])].map(at),
+    );
+    return finish(call, y);
   };
 }
