@@ -50,7 +50,7 @@ export function squareSvd(a: Matrix): { u: Matrix; s: Float64Array; v: Matrix } 
  */
 function bidiagonal(a: Matrix) {
   const n = a.rows, A = a.data;
-  const diagonal = new Float64Array(n), above = new Float64Array(n - 1);
+  const diagonal = new Float64Array(n), above = new Float64Array(Math.max(0, n - 1));
   const left = matrix(n, n), right = matrix(n, n);
   const w = new Float64Array(n);
   for (let k = 0; k < n; k++) {
@@ -103,9 +103,8 @@ function diagonalize(d: Float64Array, e: Float64Array, u: Matrix, v: Matrix): vo
     for (let i = first; i <= last; i++) {
       if (Math.abs(d[i]) <= negligible) d[i] = shift = 0; // unshifted sweeps move it to the end
     }
-    // the first column of BᵀB − shift², divided by d
-    let f = shift === 0 ? d[first] : (Math.abs(d[first]) - shift) *
-      (Math.sign(d[first]) + shift / d[first]);
+    // [f g] is the first row of BᵀB − shift², divided by d
+    let f = shift === 0 ? d[first] : (d[first] - shift) * (1 + shift / d[first]);
     let g = e[first];
     left.sweep(first, last - first);
     right.sweep(first, last - first);

@@ -11,23 +11,21 @@ export type Pair = [first: number, second: number];
  * `dimension = first · second`, first <= second, as LyCORIS's `factorization` splits it.
  *
  * A positive factor that divides the dimension is one of the two. Otherwise first is the largest divisor
- * not above the factor (of any size, if the factor is negative) with which first <= second still held one
- * divisor earlier. −1 so gives the pair nearest to a square; 8 and 250 give 5 · 50; a prime gives 1 · p.
+ * that is not above √dimension, nor above the factor if that is positive; so −1 gives the most even pair,
+ * 8 splits 250 into 5 · 50 and 16 into 2 · 8, and a prime is 1 · p.
  *
  * @throws {RangeError} when the dimension is not a positive integer
  */
 export function factorPair(dimension: number, factor = -1): Pair {
   checkDimension(dimension);
-  if (factor > 0 && dimension % factor === 0) return sorted(factor, dimension / factor);
-  const limit = factor < 0 ? dimension : factor;
-  let first = 1;
-  while (first * first < dimension) {
-    let next = first + 1;
-    while (dimension % next !== 0) next++;
-    if (next > limit || next + dimension / next > dimension + 1) break;
-    first = next;
+  if (factor > 0 && dimension % factor === 0) {
+    const other = dimension / factor;
+    return factor <= other ? [factor, other] : [other, factor];
   }
-  return sorted(first, dimension / first);
+  const limit = Math.min(Math.sqrt(dimension), factor < 0 ? Infinity : factor);
+  let first = 1;
+  for (let next = 2; next <= limit; next++) if (dimension % next === 0) first = next;
+  return [first, dimension / first];
 }
 
 /**
@@ -47,10 +45,6 @@ export function powerOfTwoPair(dimension: number, factor = -1): Pair {
     `Cannot split ${dimension} into even blocks as their count must be a power of two: ` +
       `current largest block is ${factor}`,
   );
-}
-
-function sorted(a: number, b: number): Pair {
-  return a <= b ? [a, b] : [b, a];
 }
 
 function checkDimension(dimension: number): void {

@@ -78,14 +78,14 @@ export function tuckerOf(
   const half = multiply(alongI, down); // [K·O, r1]
   const core = multiply(swapped(half, K), up); // [K·r1, r2]
 
-  const whole = multiply(swapped(multiply(core, transpose(up)), K), transpose(down)); // [K·O, I]
-  for (let i = 0; i < whole.data.length; i++) whole.data[i] -= alongI.data[i];
-  const size0 = norm(alongI);
+  const rest = multiply(swapped(multiply(core, transpose(up)), K), transpose(down)); // [K·O, I]
+  for (let i = 0; i < rest.data.length; i++) rest.data[i] -= alongI.data[i];
+  const all = norm(alongI);
   return {
     core: { shape: [...k, down.columns, up.columns], data: core.data },
     down,
     up: transpose(up),
-    error: size0 === 0 ? 0 : norm(whole) / size0,
+    error: all === 0 ? 0 : norm(rest) / all,
   };
 }
 
