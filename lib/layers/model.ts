@@ -1,7 +1,13 @@
 /** Adapters on a whole model: chosen layers, each with its own settings, as one thing. */
 import type * as tf from "@tensorflow/tfjs";
 import { type AlgorithmName, rowOf } from "../algorithms/table.ts";
-import { type Adapter, type AdapterOptions, dispose, parameters } from "../adapter/adapter.ts";
+import {
+  type Adapter,
+  type AdapterOptions,
+  dispose,
+  optionsOf,
+  parameters,
+} from "../adapter/adapter.ts";
 import { save, type SaveOptions } from "../files/adapters.ts";
 import { subseed } from "../tensor/random.ts";
 import { isWide, type Shape } from "../tensor/shape.ts";
@@ -58,7 +64,11 @@ export interface AttachedModel {
   save(path: string, options?: SaveOptions): Promise<void>;
 }
 
-/** The settings of one layer: its own over the model's, conv's over the rest on a wide kernel. */
+/**
+ * The settings of one layer: its own over the model's, conv's over the rest on a wide kernel.
+ *
+ * A layer with another algorithm than the model's inherits what that algorithm reads too.
+ */
 function settingsOf(
   algorithm: AlgorithmName,
   rank: number,
@@ -68,10 +78,25 @@ function settingsOf(
 ): LayerSettings & { rank: number; algorithm: AlgorithmName } {
   const { where: _where, exclude: _exclude, overrides, freeze: _freeze, ...common } = options;
   // LyCORIS: a pointwise convolution has the linear rank, and the convolutions' where that is 0
-  const own = isWide(shape) || (shape.length > 2 && rank === 0) ? conv : rank;
-  const alpha = isWide(shape) && convAlpha !== undefined ? { alpha: convAlpha } : {};
-  const seed = subseed(common.seed ?? 0, name);
-  return { algorithm, ...common, ...alpha, rank: own, seed, ...overrides?.[name] };
+  const wide = isWide(shape) || (shape.length > 2 && rank === 0), own = overrides?.[name];
+  const settings = {
+    algorithm,
+    ...common,
+    ...(isWide(shape) && convAlpha !== undefined && { alpha: convAlpha }),
+    rank: wide ? conv : rank,
+    seed: subseed(common.seed ?? 0, name),
+  };
+  const reads = [
+    "algorithm",
+    "rank",
+    "strength",
+    "route",
+    ...optionsOf(own?.algorithm ?? algorithm),
+  ];
+  const inherited = Object.entries(settings).filter(([name]) =>
+    !own?.algorithm || reads.includes(name)
+  );
+  return { ...Object.fromEntries(inherited) as typeof settings, ...own };
 }
 
 /** One layer's settings as its adapter's and its seat's. */
