@@ -38,15 +38,77 @@ import { type Ranked, ranked, type Rankless, rankless } from "./lib/layers/bind.
 
 await use("auto");
 
-/** LoRA: ΔW = down · up; on kernels LoCon, with a Tucker core if asked. */
+/**
+ * LoRA: ΔW = down · up; on kernels LoCon, with a Tucker core if asked.
+ *
+ * @example
+ * ```ts
+ * import { lora, tf } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const conv = tf.layers.conv2d({ filters: 128, kernelSize: 3, inputShape: [32, 32, 64] });
+ * tf.sequential({ layers: [conv] });
+ * const attached = lora.conv(conv, 8, { alpha: 4 });
+ * assert.is(attached.cost().parameters, 8 * (9 * 64 + 128));
+ * attached.detach();
+ *
+ * const down = tf.tensor([[1], [2]]), up = tf.tensor([[3, 4]]);
+ * assert.equal(lora.delta({ down, up }).arraySync(), [[3, 4], [6, 8]]);
+ * ```
+ */
 export const lora: Ranked<loraAlgorithm.Factors> = ranked("lora", loraAlgorithm);
-/** LoHa: ΔW = (down1 · up1) ⊙ (down2 · up2), of rank up to r². */
+/**
+ * LoHa: ΔW = (down1 · up1) ⊙ (down2 · up2), of rank up to r².
+ *
+ * @example
+ * ```ts
+ * import { loha, tf } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const column = tf.tensor([[1], [2]]), row = tf.tensor([[3, 4]]);
+ * const squares = loha.delta({ down1: column, up1: row, down2: column, up2: row });
+ * assert.equal(squares.arraySync(), [[9, 16], [36, 64]]);
+ * ```
+ */
 export const loha: Ranked<lohaAlgorithm.Factors> = ranked("loha", lohaAlgorithm);
-/** LoKr: ΔW = w1 ⊗ w2. */
+/**
+ * LoKr: ΔW = w1 ⊗ w2, a small matrix times a small kernel, each of which may be low rank.
+ *
+ * @example
+ * ```ts
+ * import { lokr, tf } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const w1 = tf.tensor([[1, 2]]), w2 = tf.tensor([[1, 0], [0, 1]]);
+ * assert.equal(lokr.delta({ w1, w2 }).arraySync(), [[1, 0, 2, 0], [0, 1, 0, 2]]);
+ * ```
+ */
 export const lokr: Ranked<lokrAlgorithm.Factors> = ranked("lokr", lokrAlgorithm);
-/** (IA)^3: ΔW = W ⊙ v. */
+/**
+ * (IA)^3: ΔW = W ⊙ v, one number for each output channel, or for each input channel.
+ *
+ * @example
+ * ```ts
+ * import { ia3, tf } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const W = tf.tensor([[1, 2], [3, 4]]), vector = tf.tensor([[1, -1]]);
+ * assert.equal(ia3.delta({ vector }, W).arraySync(), [[1, -2], [3, -4]]);
+ * ```
+ */
 export const ia3: Rankless<ia3Algorithm.Factors> = rankless("ia3", ia3Algorithm);
-/** DyLoRA: LoRA whose first ranks are useful without the rest; `truncate` gives any smaller rank. */
+/**
+ * DyLoRA: LoRA whose first ranks are useful without the rest; `truncate` gives any smaller rank.
+ *
+ * @example
+ * ```ts
+ * import { dylora } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const adapter = dylora.create([3, 3, 16, 32], 8, { block: 2 });
+ * assert.is(dylora.truncate(adapter, 4).factors.up?.shape[0], 4);
+ * ```
+ */
 export const dylora: Ranked<dyloraAlgorithm.Factors> & { truncate: typeof truncate } = {
   ...ranked("dylora", dyloraAlgorithm),
   truncate,
