@@ -6,14 +6,14 @@
  * and `floats.ts` turns their bytes into numbers.
  *
  * A file need not be in memory: from its first 8 bytes comes `headerSize`, from that many
- * `parseHeader`, which tells where each tensor lies. `open` does so on a disk; the same three steps
- * work over a Blob or HTTP ranges.
+ * `parseHeader`, which tells where each tensor lies. `open` does so on a disk, in a Blob or over HTTP
+ * ranges.
  */
-import { open as openFile } from "node:fs/promises";
-import { readBytes, replaceFile } from "./disk.ts";
+import { replaceFile } from "./disk.ts";
 import type { DTYPES } from "./dtypes.ts";
 import { LONGEST, malformed, readHeader, writeHeader } from "./header.ts";
 import { GLANCE, guess } from "./impostors.ts";
+import { openSource, type Place, readPart } from "./source.ts";
 
 /** How one element is stored, under the format's own names. */
 export type Dtype = keyof typeof DTYPES;
@@ -60,6 +60,8 @@ export interface Tensors<T> {
 export interface TensorFile extends Tensors<TensorSlot>, AsyncDisposable {
   /** One tensor, newly read; throws a RangeError when the file has none of that name. */
   read(name: string): Promise<TensorView>;
+  /** One tensor to be written elsewhere: read when its turn comes, even after this file is closed. */
+  entry(name: string): TensorEntry;
   /** Ends the reading; `await using` does it by itself. */
   close(): Promise<void>;
 }
@@ -241,33 +243,37 @@ function measured(place: { name: string; begin: number; end: number }, bytes: Ui
 }
 
 /**
- * Opens a file on a disk: its header is read and checked at once, each tensor when it is asked for.
+ * Opens a file wherever it lies: its header is read and checked at once, each tensor when it is asked for.
  *
  * @throws {SyntaxError} naming the file, the tensor, the rule it breaks and the value found
  */
-export async function open(path: string): Promise<TensorFile> {
-  const handle = await openFile(path);
+export async function open(place: Place): Promise<TensorFile> {
+  const source = await openSource(place), { name: file, size, version } = source;
   try {
-    const { size } = await handle.stat();
-    const start = await readBytes(handle, 0, Math.min(size, GLANCE));
-    const head = await readBytes(handle, 0, headerSize(start, size, { file: path }));
-    const { tensors, metadata } = parseHeader(head, size, { file: path });
-    const read = async (name: string) => {
+    const start = await source.read(0, Math.min(size, GLANCE));
+    const head = await source.read(0, headerSize(start, size, { file }));
+    const { tensors, metadata } = parseHeader(head, size, { file });
+    const find = (name: string) => {
       const slot = tensors.get(name);
-      if (!slot) {
-        throw new RangeError(
-          `Cannot read tensor "${name}" of "${path}" as it must be one of the file's: ` +
-            `current names are ${[...tensors.keys()].slice(0, 8).join(", ")}` +
-            (tensors.size > 8 ? ` and ${tensors.size - 8} more` : ""),
-        );
-      }
-      const { dtype, shape, start, end } = slot;
-      return { dtype, shape, bytes: await readBytes(handle, start, end) };
+      if (slot) return slot;
+      throw new RangeError(
+        `Cannot read tensor "${name}" of "${file}" as it must be one of the file's: ` +
+          `current names are ${[...tensors.keys()].slice(0, 8).join(", ")}` +
+          (tensors.size > 8 ? ` and ${tensors.size - 8} more` : ""),
+      );
     };
-    const close = () => handle.close();
-    return { tensors, metadata, read, close, [Symbol.asyncDispose]: close };
+    const read = async (name: string) => {
+      const { dtype, shape, start, end } = find(name);
+      return { dtype, shape, bytes: await source.read(start, end) };
+    };
+    const entry = (name: string) => {
+      const { dtype, shape, start, end } = find(name);
+      return { name, dtype, shape, bytes: () => readPart(place, version, start, end) };
+    };
+    const close = () => source.close();
+    return { tensors, metadata, read, entry, close, [Symbol.asyncDispose]: close };
   } catch (error) {
-    await handle.close();
+    await source.close();
     throw error;
   }
 }
