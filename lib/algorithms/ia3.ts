@@ -9,6 +9,7 @@ import { convolve } from "../tensor/convolve.ts";
 import type { Geometry } from "../tensor/geometry.ts";
 import { inputs, outputs, type Shape, size } from "../tensor/shape.ts";
 import type { Cost, CostOptions, InitOptions, Surroundings } from "./algorithm.ts";
+import { divided, needed } from "./base.ts";
 import { costOf, positions } from "./count.ts";
 
 /** `vector` `[1, O]`, or `[I/G, 1]` when it scales the input: shaped so that it multiplies a kernel as it is. */
@@ -27,13 +28,7 @@ const scalesInput = ({ vector }: Factors) => vector.shape[1] === 1 && vector.sha
  * @throws {TypeError} without the base kernel, which ΔW is a multiple of
  */
 export function delta({ vector }: Factors, base?: tf.Tensor): tf.Tensor {
-  if (!base) {
-    throw new TypeError(
-      "Cannot compute the delta of ia3 as it is a multiple of the base kernel: " +
-        "current base is undefined, pass the kernel",
-    );
-  }
-  return tf.mul(base, vector);
+  return tf.mul(needed(base, "ia3"), vector);
 }
 
 /** op(x; W ⊙ v) = op(x; W) ⊙ v on the output (its bias aside), op(x ⊙ v; W) on the input. */
@@ -46,18 +41,11 @@ export function bypass(
   return tf.tidy(() => {
     const channels = tf.reshape(factors.vector, [-1]);
     if (!scalesInput(factors)) {
-      return tf.mul(output ?? convolve(x, needed(base), geometry), channels);
+      return tf.mul(output ?? convolve(x, needed(base, "ia3"), geometry), channels);
     }
-    return convolve(tf.mul(x, tf.tile(channels, [geometry.groups ?? 1])), needed(base), geometry);
+    const scaled = tf.mul(x, tf.tile(channels, [geometry.groups ?? 1]));
+    return convolve(scaled, needed(base, "ia3"), geometry);
   });
-}
-
-function needed(base?: tf.Tensor): tf.Tensor {
-  if (base) return base;
-  throw new TypeError(
-    "Cannot bypass a layer with ia3 as it scales what the base computes: " +
-      "current base is undefined, pass { base } or { output }",
-  );
 }
 
 /** Parameters O (or I/G); on the output one multiplication a number, on the input a second convolution. */
@@ -67,4 +55,9 @@ export function cost(shape: Shape, _rank = 0, options: CostOptions = {}): Cost {
   return (factors?.vector ? scalesInput({ vector: factors.vector }) : onInput)
     ? costOf(shape, options, I, I * input + size(shape) * output, size(shape))
     : costOf(shape, options, O, O * output, size(shape));
+}
+
+/** W = W′ ⊘ (1 + s · v). */
+export function restore({ vector }: Factors, merged: tf.Tensor, strength: number): tf.Tensor {
+  return tf.tidy(() => divided(merged, tf.add(tf.mul(vector, strength), 1), "ia3"));
 }
