@@ -12,6 +12,7 @@ import { inputs, isWide, outputs, type Shape, size, space } from "../tensor/shap
 import type { Cost, CostOptions, InitOptions } from "./algorithm.ts";
 import { kaiming } from "./birth.ts";
 import { costOf, positions } from "./count.ts";
+import * as full from "./full.ts";
 import * as lora from "./lora.ts";
 
 /**
@@ -162,16 +163,6 @@ export function cost(shape: Shape, rank: number, options: CostOptions = {}): Cos
   );
 }
 
-/** A matrix or kernel as `down · up` of the lesser of its two sides' ranks, without arithmetic. */
-function trivialPair(w: tf.Tensor): { down: tf.Tensor; up: tf.Tensor } {
-  const O = outputs(w.shape), rows = size(w.shape) / O;
-  if (O <= rows) return { down: tf.clone(w), up: tf.eye(O) };
-  return {
-    down: tf.reshape(tf.eye(rows), [...w.shape.slice(0, -1), rows]),
-    up: tf.reshape(w, [rows, O]),
-  };
-}
-
 /**
  * The factors as one LoRA of rank rank(w1) · rank(w2): (D1·U1) ⊗ (D2·U2) = (D1 ⊗ D2) · (U1 ⊗ U2).
  *
@@ -180,8 +171,8 @@ function trivialPair(w: tf.Tensor): { down: tf.Tensor; up: tf.Tensor } {
 export function lowRank(factors: Factors): { down: tf.Tensor; up: tf.Tensor } {
   return tf.tidy(() => {
     const { down1, up1, w1, w2 } = factors;
-    const one = w1 ? trivialPair(w1) : { down: down1!, up: up1! };
-    const two = w2 ? trivialPair(w2) : lora.lowRank(pair2(factors)!);
+    const one = w1 ? full.lowRank({ difference: w1 }) : { down: down1!, up: up1! };
+    const two = w2 ? full.lowRank({ difference: w2 }) : lora.lowRank(pair2(factors)!);
     return { down: kronecker(one.down, two.down), up: kronecker(one.up, two.up) };
   });
 }
