@@ -13,7 +13,7 @@ import {
 } from "../lib/adapter/adapter.ts";
 import { forward } from "../lib/adapter/forward.ts";
 import { lowRankForm, truncate } from "../lib/adapter/low_rank.ts";
-import { delta, merge, unmerge } from "../lib/adapter/merge.ts";
+import { delta, merge, mergeBias, unmerge } from "../lib/adapter/merge.ts";
 import { costOf, hasHybrid, type Route } from "../lib/adapter/route.ts";
 import { view } from "../lib/adapter/view.ts";
 import { type AlgorithmName, rowOf } from "../lib/algorithms/table.ts";
@@ -46,6 +46,35 @@ const ADAPTERS: Row[] = [
   ["ia3", 0, { onInput: true }],
   ["dylora", 4, { block: 2, alpha: 2 }],
   ["dylora", 3, {}],
+  ["full", 0, { bias: true }],
+  ["norm", 0, { bias: true }],
+  ["norm", 0, {}],
+  ["oft", 2, {}],
+  ["oft", 4, { rescaled: true, constraint: 0.01 }],
+  ["boft", 2, { rescaled: true }],
+  ["boft", 6, { constraint: 0.01 }],
+  ["glora", 2, { alpha: 3 }],
+  ["glora", 1, { scalar: true, rankScale: "alpha/sqrt(r)" }],
+  ["tlora", 2, { alpha: 1 }],
+  ["tlora", 1, { triplets: "last" }],
+  ["tlora", 3, { triplets: "middle" }],
+];
+
+/** Where an algorithm can be with its options: a Tucker core on wide kernels, norm on vectors, BOFT as O allows. */
+function canBe([algorithm, rank, options]: Row, { kernel }: Place): boolean {
+  if (kernel.length === 1 || algorithm === "norm") {
+    return kernel.length === 1 && algorithm === "norm";
+  }
+  if (algorithm === "boft") {
+    const blocks = [1, 2, 4, 8].map((count) => outputs(kernel) / count);
+    return blocks.some((b) => b % 2 === 0 && b <= rank);
+  }
+  return options.tucker ? isWide(kernel) : true;
+}
+
+const VECTORS: Place[] = [
+  { name: "normalization", kernel: [6], x: [2, 4, 3, 6], geometry: {} },
+  { name: "normalization of rows", kernel: [5], x: [3, 5], geometry: {} },
 ];
 
 const tensor = (shape: readonly number[], seed: number) =>
@@ -53,7 +82,8 @@ const tensor = (shape: readonly number[], seed: number) =>
 
 /** A new adapter of a place; its base where it asks for one. */
 function born([algorithm, rank, options]: Row, { kernel }: Place, base: tf.Tensor): Adapter {
-  return create(algorithm, kernel, rank, options.dora ? { ...options, base } : options);
+  const asks = options.dora || algorithm === "tlora";
+  return create(algorithm, kernel, rank, asks ? { ...options, base } : options);
 }
 
 /** The same with factors that no longer are as born. */
@@ -78,6 +108,16 @@ function rankOf(kernel: tf.Tensor): number {
   return s.filter((value) => value > s[0] * 1e-5).length;
 }
 
+/** op(x; W), or x̂ ⊙ γ. */
+const operate = (x: tf.Tensor, kernel: tf.Tensor, { geometry }: Place) =>
+  kernel.rank === 1 ? tf.mul(x, kernel) : convolve(x, kernel, geometry);
+
+/** All that an adapter adds at strength 1: ΔW, and Δb behind it. */
+function change(adapter: Adapter, base: tf.Tensor): tf.Tensor {
+  const bias = mergeBias(undefined, adapter), added = tf.reshape(delta(adapter, base), [-1]);
+  return bias ? tf.concat([added, bias]) : added;
+}
+
 const present = (await engine.list()).filter(({ available }) => available === true);
 for (const { name } of present) {
   const laws = suite(`laws on ${name}`);
@@ -85,9 +125,10 @@ for (const { name } of present) {
   leakless(laws);
 
   for (const row of ADAPTERS) {
-    const [algorithm, rank, options] = row;
-    const places = PLACES.filter(({ kernel }) => options.tucker === true ? isWide(kernel) : true);
-    for (const place of places) {
+    const [algorithm, rank, options] = row, { relative } = rowOf(algorithm);
+    const { adapt, restore } = rowOf(algorithm).algorithm;
+    const value = adapt ? "rotation" : "value", gradient = adapt ? "rotationGradient" : "gradient";
+    for (const place of [...PLACES, ...VECTORS].filter((place) => canBe(row, place))) {
       const { kernel, x, geometry } = place;
       laws(`${told(row)} on ${place.name}`, () => {
         const base = tensor(kernel, 1), input = tensor(x, 2);
@@ -103,15 +144,23 @@ for (const { name } of present) {
         const adapter = trained(row, place, base);
         const added = delta(adapter, base), merged = merge(base, adapter, { strength: 0.7 });
         if (!adapter.dora) {
-          close(merged, tf.add(base, tf.mul(added, 0.7)), "value", "W + s · delta");
-          close(unmerge(merged, adapter, { strength: 0.7 }), base, "value", "unmerge(merge(W))");
+          const s = adapt ? 1 : 0.7, sum = tf.add(base, tf.mul(added, s));
+          close(merge(base, adapter, { strength: s }), sum, value, "W + s · delta");
+        }
+        if (adapter.dora || (relative && !restore)) {
+          assert.throws(() => unmerge(merged, adapter, { strength: 0.7 }), /keep the base/);
+        } else {
+          close(unmerge(merged, adapter, { strength: 0.7 }), base, value, "unmerge(merge(W))");
         }
         const { factors } = adapter, { algorithm: { bypass, delta: unscaled } } = rowOf(algorithm);
-        const by = convolve(input, unscaled(factors, base), geometry);
-        close(bypass(factors, input, geometry, { base }), by, "value", "bypass");
+        const by = operate(input, unscaled(factors, base, adapter), place);
+        close(bypass(factors, input, geometry, { ...adapter, base }), by, value, "bypass");
 
         const dy = tensor(by.shape, 5), bias = tensor([outputs(kernel)], 6);
-        const expected = tf.add(convolve(input, merged, geometry), bias);
+        const mergedBias = mergeBias(bias, adapter, { strength: 0.7 })!;
+        const unmergedBias = mergeBias(mergedBias, adapter, { strength: -0.7 })!;
+        close(unmergedBias, bias, "value", "b, added and taken back");
+        const expected = tf.add(operate(input, merged, place), mergedBias);
         const routes: Route[] = ["bypass", "rebuild"];
         if (hasHybrid(adapter) && (geometry.groups ?? 1) === 1) routes.push("hybrid");
         const inputs = [input, ...tensors(adapter).map(([, factor]) => factor)];
@@ -122,12 +171,12 @@ for (const { name } of present) {
           return forward(x, { kernel: base, geometry, bias }, parts, route);
         };
         const gradients = routes.map((route) => {
-          close(run(route)(inputs[0], ...inputs.slice(1)), expected, "value", route);
+          close(run(route)(inputs[0], ...inputs.slice(1)), expected, value, route);
           return tf.grads((...all) => run(route)(all[0], ...all.slice(1)))(inputs, dy);
         });
         for (const [i, others] of gradients.entries()) {
-          others.forEach((gradient, j) =>
-            close(gradient, gradients[0][j], "gradient", `gradient ${j} by ${routes[i]}`)
+          others.forEach((other, j) =>
+            close(other, gradients[0][j], gradient, `gradient ${j} by ${routes[i]}`)
           );
         }
       });
@@ -146,22 +195,22 @@ for (const { name } of present) {
 
         const newborn = born(row, place, base);
         const zero = (adapter: Adapter) => {
-          const size = tf.max(tf.abs(delta(adapter, base))).dataSync()[0];
+          const size = tf.max(tf.abs(change(adapter, base))).dataSync()[0];
           return size <= 1e-6;
         };
         const inputs = tensors(newborn), names = inputs.map(([name]) => name);
         const given = (all: tf.Tensor[]) =>
           mapFactors(newborn, (_, name) => all[names.indexOf(name)]);
-        const gradients = tf.grads((...all) => delta(given(all), base))(
+        const gradients = tf.grads((...all) => change(given(all), base))(
           inputs.map(([, factor]) => factor),
-          tensor(kernel, 7),
+          tensor(change(newborn, base).shape, 7),
         );
         inputs.forEach(([name, factor], i) => {
           const alone = mapFactors(
             newborn,
             (own, other) => other === name ? tf.add(factor, tensor(factor.shape, 8)) : own,
           );
-          const size = tf.max(tf.abs(gradients[i])).dataSync()[0];
+          const size = Math.max(...gradients[i].dataSync().map(Math.abs));
           assert.is(size <= 1e-6, zero(alone), `gradient of ${name} at birth is ${size}`);
         });
       });
@@ -175,18 +224,22 @@ for (const { name } of present) {
         assert.is(back.algorithm, algorithm);
         const before = merge(base, adapter, { strength: 0.7 });
         close(merge(base, back, { strength: 0.7 }), before, "value");
+        const bias = tensor([outputs(kernel)], 6);
+        close(mergeBias(bias, back)!, mergeBias(bias, adapter)!, "value", "b′");
         dispose(back);
       });
     }
   }
   laws("the same seed gives the same factors, another seed others", () => {
-    for (const [algorithm, rank, { dora: _, ...options }] of ADAPTERS) {
+    const place: Place = { name: "", kernel: [3, 3, 8, 12], x: [], geometry: {} };
+    const random = ["lora", "loha", "lokr", "dylora", "glora"];
+    for (const [algorithm, rank, options] of ADAPTERS.filter((row) => canBe(row, place))) {
       const [one, same, other] = [5, 5, 6].map((seed) =>
-        tensors(create(algorithm, [3, 3, 8, 12], rank, { ...options, seed }))
+        tensors(born([algorithm, rank, { ...options, seed }], place, tensor(place.kernel, 1)))
           .map(([, factor]) => [...factor.dataSync()])
       );
       assert.equal(one, same);
-      if (algorithm !== "ia3") assert.not.equal(one, other);
+      assert.is(JSON.stringify(one) === JSON.stringify(other), !random.includes(algorithm));
     }
   });
 

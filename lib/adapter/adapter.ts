@@ -4,10 +4,10 @@
  * `W′ = W + s · scale · ΔW` is written out in `merge.ts`; how an adapter acts on activations in `forward.ts`.
  */
 import * as tf from "@tensorflow/tfjs";
-import type { Factors, InitOptions } from "../algorithms/algorithm.ts";
+import type { Factors, InitOptions, Triplets } from "../algorithms/algorithm.ts";
 import { blocks, defaultBlock } from "../algorithms/dylora.ts";
 import { type AlgorithmName, rowOf } from "../algorithms/table.ts";
-import { same, type Shape, show } from "../tensor/shape.ts";
+import { outputs, same, type Shape, show } from "../tensor/shape.ts";
 import { tidy } from "../tensor/tidy.ts";
 import { type Axis, norms } from "./decompose.ts";
 
@@ -22,13 +22,13 @@ export interface AdapterOptions extends InitOptions {
   rankScale?: RankScale;
   /** DoRA: W′ keeps a trained length for each output (LyCORIS `wd_on_out`) or each input channel; default false */
   dora?: false | Axis;
-  /** the kernel an adapter with `dora` starts from: its lengths are the first magnitudes */
-  base?: tf.Tensor;
+  /** OFT, BOFT: ‖Q‖ is held to this times O, which bounds all angles together; default 0, which bounds none */
+  constraint?: number;
   /** probability that a number of op(x; ΔW) is dropped in a training step */
   dropout?: number;
   /**
-   * probability that an output channel of ΔW is dropped in a training step, as LyCORIS does; where the route is
-   * forced to bypass it is a rank of LoRA that is dropped, as in LyCORIS's bypass mode
+   * probability that an output channel of ΔW (and of Δb) is dropped in a training step, as LyCORIS does; where the
+   * route is forced to bypass it is a rank of LoRA that is dropped, as in LyCORIS's bypass mode; of OFT a number of R
    */
   rankDropout?: number;
   /** divide what rank dropout keeps by its share, so that the mean stays */
@@ -50,31 +50,30 @@ export interface Adapter<F extends Factors = Factors> {
   readonly algorithm: AlgorithmName;
   /** of the kernel, `[...k, I/G, O]`; −1 where a file does not tell and the layer must */
   readonly shape: Shape;
-  /** 0 for (IA)^3, which has none */
+  /** of OFT and BOFT the size of a block; 0 for (IA)^3, full and norm, which have none */
   readonly rank: number;
   readonly alpha: number;
   readonly rankScale: RankScale;
-  /** what is trained: the algorithm's factors, and `scalar` and `magnitude` where asked for */
+  /** what is trained: the algorithm's factors, `bias` among them, and `scalar` and `magnitude` where asked for */
   readonly factors: F & { readonly scalar?: tf.Tensor; readonly magnitude?: tf.Tensor };
   readonly dora: false | Axis;
   readonly dropouts: Dropouts;
   /** DyLoRA: ranks a block */
   readonly block?: number;
+  /** OFT, BOFT: the largest ‖Q‖ as a multiple of O, 0 for any */
+  readonly constraint?: number;
+  /** T-LoRA: what it was born as; left out, the principal triplets */
+  readonly triplets?: Triplets;
 }
 
-const COMMON = ["seed", "moduleDropout"];
-const SCALED = ["alpha", "rankScale"];
-const DECOMPOSES = ["dora", "base", "dropout", "rankDropout", "rankDropoutScale"];
+/** The names of the options that an algorithm reads. */
+export function optionsOf(algorithm: AlgorithmName): string[] {
+  return [...rowOf(algorithm).options, "seed", "moduleDropout"];
+}
 
 /** Throws unless every option is one that the algorithm reads, with a value that it can have. */
 export function checkOptions(algorithm: AlgorithmName, options: AdapterOptions): void {
-  const row = rowOf(algorithm);
-  const known = [
-    ...row.options,
-    ...(row.scaled ? [...SCALED.filter((name) => row.decomposes || name === "alpha")] : []),
-    ...(row.decomposes ? DECOMPOSES : []),
-    ...COMMON,
-  ];
+  const known = optionsOf(algorithm);
   for (const name of Object.keys(options)) {
     if (!known.includes(name)) {
       throw new TypeError(
@@ -84,7 +83,8 @@ export function checkOptions(algorithm: AlgorithmName, options: AdapterOptions):
       );
     }
   }
-  const { alpha = 0, rankScale = "alpha/r", dora = false } = options;
+  const { alpha = 0, rankScale = "alpha/r", dora = false, constraint = 0 } = options;
+  const { triplets = "principal" } = options;
   const refuse = (rule: string, value: unknown): never => {
     throw new RangeError(`Cannot create ${algorithm} as ${rule}: current value is ${value}`);
   };
@@ -95,6 +95,12 @@ export function checkOptions(algorithm: AlgorithmName, options: AdapterOptions):
   if (![false, "output", "input"].includes(dora)) {
     refuse('dora must be false, "output" or "input"', dora);
   }
+  if (!(constraint >= 0 && constraint < Infinity)) {
+    refuse("constraint must be at least 0 and finite", constraint);
+  }
+  if (!["principal", "last", "middle"].includes(triplets)) {
+    refuse('triplets must be "principal", "last" or "middle"', triplets);
+  }
   for (const name of ["dropout", "rankDropout", "moduleDropout"] as const) {
     const p = options[name] ?? 0;
     if (!(p >= 0 && p < 1)) refuse(`${name} must be at least 0 and below 1`, p);
@@ -104,8 +110,9 @@ export function checkOptions(algorithm: AlgorithmName, options: AdapterOptions):
 /**
  * An adapter of a kernel, born so that ΔW = 0.
  *
- * @param shape of the kernel, `[kh, kw, I/G, O]`, dense `[I, O]`
- * @throws {TypeError} for an option that the algorithm does not have, or `dora` without `base`
+ * @param shape of the kernel, `[kh, kw, I/G, O]`, dense `[I, O]`; of a normalization `[C]`
+ * @throws {TypeError} for an option that the algorithm does not have, a shape that it has no use for, or `dora` or
+ * T-LoRA without `base`
  * @throws {RangeError} for a rank, alpha or probability out of range
  */
 export function create(
@@ -115,13 +122,16 @@ export function create(
   options: AdapterOptions = {},
 ): Adapter {
   checkOptions(algorithm, options);
-  const { scaled, algorithm: { init } } = rowOf(algorithm);
-  if (shape.length < 2 || shape.some((length) => !Number.isInteger(length) || length < 1)) {
+  const { ranked, algorithm: { init } } = rowOf(algorithm);
+  if (
+    shape.length < (algorithm === "norm" ? 1 : 2) ||
+    shape.some((length) => !Number.isInteger(length) || length < 1)
+  ) {
     throw new TypeError(
       `Cannot create ${algorithm} as a kernel is [...k, I/G, O]: current shape is ${show(shape)}`,
     );
   }
-  if (scaled && (!Number.isInteger(rank) || rank < 1)) {
+  if (ranked && (!Number.isInteger(rank) || rank < 1)) {
     throw new RangeError(
       `Cannot create ${algorithm} as rank must be a whole number of at least 1: current rank is ${rank}`,
     );
@@ -135,7 +145,7 @@ export function create(
         `current base is ${base ? show(base.shape) : "undefined"}, pass { base: kernel }`,
     );
   }
-  const factors = tidy(() => ({
+  const factors = tidy((): Factors => ({
     ...init(shape, rank, options),
     ...(scalar && { scalar: tf.scalar(0) }),
     ...(dora && { magnitude: norms(base!, dora) }),
@@ -143,7 +153,7 @@ export function create(
   return {
     algorithm,
     shape,
-    rank: scaled ? rank : 0,
+    rank: factors.blocks ? outputs(factors.blocks.shape) : ranked ? rank : 0,
     alpha: options.alpha || rank || 1,
     rankScale,
     factors,
@@ -155,13 +165,15 @@ export function create(
       moduleDropout: options.moduleDropout ?? 0,
     },
     ...(algorithm === "dylora" && { block: options.block ?? defaultBlock(rank) }),
+    ...(options.constraint && { constraint: options.constraint }),
+    ...(options.triplets && { triplets: options.triplets }),
   };
 }
 
 /**
  * What ΔW is multiplied by: α/r, or α/√r under rsLoRA; the one place where it is computed.
  *
- * - (IA)^3 has no rank: 1.
+ * - (IA)^3, full and norm have no rank, OFT and BOFT rotate: 1.
  * - LoKr with both parts whole has no rank either: LyCORIS trains it with α = r, so 1 (√r under rsLoRA,
  *   its bug B8: files read back at 1, which `lib/files` makes good by folding the √r into `w1`).
  * - DyLoRA with `active` blocks: α / blocks, not α / ranks, as LyCORIS trains it (its bug B3; its files are read

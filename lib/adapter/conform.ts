@@ -1,9 +1,9 @@
 /**
  * An adapter read from a file, fitted to the kernel that it is for.
  *
- * A LoHa, a LoKr or an (IA)^3 file does not always tell the kernel's shape: `hada_w1_b` is `[r, I·kh·kw]` for
- * every kernel, and a vector knows one of two axes. Such an adapter is read with the shape it shows, its
- * input axis in PyTorch's order (I, kh, kw) or a length −1, and gets the kernel's here.
+ * A file of LoHa, LoKr, (IA)^3, OFT or BOFT does not always tell the kernel's shape: `hada_w1_b` is `[r, I·kh·kw]` for
+ * every kernel, a vector knows one of two axes, a rotation only the outputs. Such an adapter is read with the
+ * shape it shows, its input axis in PyTorch's order (I, kh, kw) or a length −1, and gets the kernel's here.
  */
 import * as tf from "@tensorflow/tfjs";
 import { inputs, outputs, same, type Shape, show, size, space } from "../tensor/shape.ts";
@@ -11,7 +11,9 @@ import { type Adapter, mapFactors } from "./adapter.ts";
 
 /** Whether a factor holds the input side of the kernel, and so its space. */
 function holdsInput({ algorithm }: Adapter, name: string): boolean {
-  return algorithm === "lokr" ? ["w2", "down2"].includes(name) : /^down\d*$/.test(name);
+  return algorithm === "lokr"
+    ? ["w2", "down2"].includes(name)
+    : /^(down\d*|downB|difference)$/.test(name);
 }
 
 /** `[I·k, n]` in PyTorch's order of the input → `[...k, I, n]`. */
@@ -41,7 +43,8 @@ export function conform(adapter: Adapter, shape: Shape): Adapter {
       ...mapFactors(adapter, (tensor, name) => holdsInput(adapter, name) ? wide(tensor) : tensor),
       shape,
     });
-    if (adapter.factors.vector && fits(inputs(known), inputs(shape))) return { ...adapter, shape };
+    const { vector, blocks } = adapter.factors;
+    if ((vector || blocks) && fits(inputs(known), inputs(shape))) return { ...adapter, shape };
     if (pointwise && inputs(known) === inputs(shape)) {
       return change((tensor) => tf.reshape(tensor, [...k, ...tensor.shape.slice(-2)]));
     }

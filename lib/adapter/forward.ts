@@ -1,5 +1,5 @@
 /**
- * A layer and its adapters in one pass: y = op(x; W) + Σ s · scale · op(x; ΔW) + bias, by one of three routes.
+ * A layer and its adapters in one pass: y = op(x; W) + Σ s · scale · op(x; ΔW) + b + Σ s · Δb, by one of three routes.
  *
  * - `bypass`, the activation side: the base as it is, and each adapter's factors beside it;
  * - `rebuild`, the weight side: W′ is built and differentiated as a kernel of full size;
@@ -17,7 +17,7 @@ import { convolve, inputGradient, kernelGradient } from "../tensor/convolve.ts";
 import type { Geometry } from "../tensor/geometry.ts";
 import { operation } from "../tensor/operation.ts";
 import { stretch } from "./decompose.ts";
-import { adapted, scaled } from "./merge.ts";
+import { adapted, adaptedBias, scaled } from "./merge.ts";
 import type { Route } from "./route.ts";
 import type { View } from "./view.ts";
 
@@ -29,11 +29,27 @@ export interface Part {
 
 /** What a layer is to its adapters: its kernel and how that moves. */
 export interface Layer {
-  /** `[...k, I/G, O]` */
+  /** `[...k, I/G, O]`; of a normalization γ `[C]`, with what it has normalized for x */
   kernel: tf.Tensor;
   geometry: Geometry;
   /** `[O]` */
   bias?: tf.Tensor;
+}
+
+/** op(x; W): a convolution, or for a normalization's vector x̂ ⊙ γ. */
+function operate(x: tf.Tensor, kernel: tf.Tensor, geometry: Geometry): tf.Tensor {
+  return kernel.rank === 1 ? tf.mul(x, kernel) : convolve(x, kernel, geometry);
+}
+
+/** b + Σ (b′ − b) over the parts; undefined where there is none. */
+export function rebuiltBias(
+  bias: tf.Tensor | undefined,
+  parts: readonly Part[],
+): tf.Tensor | undefined {
+  return parts.reduce(
+    (sum, { view, strength }) => adaptedBias(sum, view, strength),
+    bias,
+  );
 }
 
 /** W + Σ (W′ − W) over the parts, each told from the layer's own W. */
@@ -53,12 +69,12 @@ function aside(
   output: tf.Tensor,
 ): tf.Tensor {
   const { view: { adapter, factors, scale, mask, dropout }, strength } = part;
-  const { algorithm } = rowOf(adapter.algorithm), { scalar } = adapter.factors;
-  const y = algorithm.bypass(factors, x, geometry, { base: kernel, output });
+  const { algorithm } = rowOf(adapter.algorithm), { triplets, factors: { scalar } } = adapter;
+  const y = algorithm.bypass(factors, x, geometry, { base: kernel, output, strength, triplets });
   const learned = scalar ? tf.mul(y, scalar) : y;
   const masked = mask ? tf.mul(learned, mask) : learned;
   const dropped = dropout > 0 ? tf.dropout(masked, dropout) : masked;
-  const factor = scale * strength;
+  const factor = algorithm.adapt ? 1 : scale * strength;
   return factor === 1 ? dropped : tf.mul(dropped, factor);
 }
 
@@ -82,7 +98,7 @@ function decomposed(x: tf.Tensor, layer: Layer, part: Part, output: tf.Tensor): 
 }
 
 function bypass(x: tf.Tensor, layer: Layer, parts: readonly Part[]): tf.Tensor {
-  const output = convolve(x, layer.kernel, layer.geometry);
+  const output = operate(x, layer.kernel, layer.geometry);
   const added = parts.map((part) =>
     part.view.adapter.dora ? decomposed(x, layer, part, output) : aside(x, layer, part, output)
   );
@@ -90,7 +106,7 @@ function bypass(x: tf.Tensor, layer: Layer, parts: readonly Part[]): tf.Tensor {
 }
 
 function rebuild(x: tf.Tensor, { kernel, geometry }: Layer, parts: readonly Part[]): tf.Tensor {
-  return convolve(x, rebuilt(kernel, parts), geometry);
+  return operate(x, rebuilt(kernel, parts), geometry);
 }
 
 /**
@@ -142,8 +158,9 @@ export function forward(
 ): tf.Tensor {
   return tf.tidy(() => {
     const y = parts.length === 0
-      ? convolve(x, layer.kernel, layer.geometry)
+      ? operate(x, layer.kernel, layer.geometry)
       : ROUTES[route](x, layer, parts);
-    return layer.bias ? tf.add(y, layer.bias) : y;
+    const bias = rebuiltBias(layer.bias, parts);
+    return bias ? tf.add(y, bias) : y;
   });
 }

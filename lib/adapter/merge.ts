@@ -1,6 +1,7 @@
-/** The weight side: W′ = W + s · scale · ΔW, and back. */
+/** The weight side: W′ = W + s · scale · ΔW and b′ = b + s · Δb, and back. */
 import * as tf from "@tensorflow/tfjs";
 import { rowOf } from "../algorithms/table.ts";
+import { tidy } from "../tensor/tidy.ts";
 import type { Adapter } from "./adapter.ts";
 import { conform } from "./conform.ts";
 import { stretch } from "./decompose.ts";
@@ -16,7 +17,7 @@ export interface Strength {
 export function scaled({ adapter, factors, scale, mask }: View, base?: tf.Tensor): tf.Tensor {
   return tf.tidy(() => {
     const { algorithm } = rowOf(adapter.algorithm), { scalar } = adapter.factors;
-    const delta = algorithm.delta(factors, base);
+    const delta = algorithm.delta(factors, base, adapter);
     const whole = scale === 1 ? delta : tf.mul(delta, scale);
     const learned = scalar ? tf.mul(whole, scalar) : whole;
     return mask ? tf.mul(learned, mask) : learned;
@@ -25,14 +26,28 @@ export function scaled({ adapter, factors, scale, mask }: View, base?: tf.Tensor
 
 /** W′ of a view; differentiable in the base and in every factor. */
 export function adapted(base: tf.Tensor, view: View, strength: number): tf.Tensor {
+  const { adapter: { algorithm, dora, factors: { magnitude } }, factors } = view;
+  const { adapt } = rowOf(algorithm).algorithm;
+  if (adapt) return adapt(factors, base, strength);
   return tf.tidy(() => {
-    const delta = scaled(view, base), { magnitude } = view.adapter.factors, { dora } = view.adapter;
+    const delta = scaled(view, base);
     if (!dora || !magnitude) {
       return tf.add(base, strength === 1 ? delta : tf.mul(delta, strength));
     }
     const V = tf.add(base, delta);
     return tf.mul(V, stretch(V, magnitude, dora, strength));
   });
+}
+
+/** b′ of a view, where it or the layer has a bias. */
+export function adaptedBias(
+  bias: tf.Tensor | undefined,
+  { factors: { bias: own }, mask }: View,
+  strength: number,
+): tf.Tensor | undefined {
+  if (!own) return bias;
+  const added = tf.mul(mask ? tf.mul(own, mask) : own, strength);
+  return bias ? tf.add(bias, added) : added;
 }
 
 /** The view of all of an adapter, seen over a kernel of the base's shape. */
@@ -42,9 +57,9 @@ function whole(adapter: Adapter, base: tf.Tensor): View {
 }
 
 /**
- * What an adapter adds to a kernel at strength 1: scale · ΔW, and W′ − W where it is not a plain sum (DoRA, IA3).
+ * What an adapter adds to a kernel at strength 1: scale · ΔW, and W′ − W where it is not a plain sum (DoRA).
  *
- * @param base the kernel; needed by DoRA and (IA)^3, which depend on it
+ * @param base the kernel; needed by DoRA, (IA)^3, OFT, BOFT, GLoRA and T-LoRA, which depend on it
  * @returns `[...k, I/G, O]`
  * @throws {TypeError} when the base is needed and not given, or of another shape
  */
@@ -77,33 +92,43 @@ export function merge(
 }
 
 /**
- * W from W′: the inverse of {@link merge} at the same strength.
+ * b′ = b + s · Δb: the bias beside {@link merge}, the same one where the adapter has none for it.
  *
- * Exact but for rounding: (W + D) − D differs from W by the rounding of the sum. (IA)^3 divides by 1 + s·v.
+ * @param base `[O]`, or undefined for a layer without; not changed
+ * @returns a new bias, the caller's; undefined where neither has one
+ */
+export function mergeBias(
+  base: tf.Tensor | undefined,
+  adapter: Adapter,
+  { strength = 1 }: Strength = {},
+): tf.Tensor | undefined {
+  const merged = tidy(() => adaptedBias(base, view(adapter)!, strength));
+  return merged === base ? merged?.clone() : merged;
+}
+
+/**
+ * W from W′: the inverse of {@link merge} at the same strength. A bias is taken back by {@link mergeBias} at −s.
  *
- * @throws {TypeError} for DoRA, whose W′ has lost the length of W
- * @throws {RangeError} for (IA)^3 where 1 + s·v is zero
+ * Exact but for rounding: (W + D) − D differs from W by the rounding of the sum. (IA)^3 divides by 1 + s·v, OFT and
+ * BOFT turn back.
+ *
+ * @throws {TypeError} for DoRA, GLoRA and T-LoRA, whose W′ does not tell W
+ * @throws {RangeError} where (IA)^3 or a rescaled OFT multiplied a channel by zero
  */
 export function unmerge(
   merged: tf.Tensor,
   adapter: Adapter,
   { strength = 1 }: Strength = {},
 ): tf.Tensor {
-  if (adapter.dora) {
+  const { algorithm: { restore }, relative } = rowOf(adapter.algorithm);
+  if (adapter.dora || (relative && !restore)) {
     throw new TypeError(
-      "Cannot unmerge an adapter with dora as the merged kernel has lost the lengths of its base: " +
-        "keep the base",
+      `Cannot unmerge ${adapter.dora ? "an adapter with dora" : adapter.algorithm} as the merged ` +
+        "kernel does not tell its base: keep the base",
     );
   }
   return tf.tidy(() => {
-    const { factors: { vector } } = adapter;
-    if (!vector) return tf.sub(merged, tf.mul(delta(adapter, merged), strength));
-    const factor = tf.add(tf.mul(vector, strength), 1);
-    if (tf.any(tf.equal(factor, 0)).dataSync()[0]) {
-      throw new RangeError(
-        `Cannot unmerge ia3 at strength ${strength} as a channel was multiplied by zero: keep the base`,
-      );
-    }
-    return tf.div(merged, factor);
+    if (!restore) return tf.sub(merged, tf.mul(delta(adapter, merged), strength));
+    return restore(whole(adapter, merged).factors, merged, strength);
   });
 }

@@ -7,6 +7,7 @@
 import * as tf from "@tensorflow/tfjs";
 import type { Factors } from "../algorithms/algorithm.ts";
 import * as dylora from "../algorithms/dylora.ts";
+import * as oft from "../algorithms/oft.ts";
 import { outputs } from "../tensor/shape.ts";
 import { type Adapter, scale } from "./adapter.ts";
 
@@ -27,7 +28,10 @@ export interface PassOptions {
   training?: boolean;
   /** where a training step draws from, uniform in [0, 1); default `Math.random` */
   random?: () => number;
-  /** DyLoRA: how many ranks take part; default all, and drawn in training */
+  /**
+   * DyLoRA, T-LoRA: how many of the first ranks take part; default all, which of DyLoRA are drawn in training.
+   * `ranksAt` of T-LoRA says how many at a noise level.
+   */
   active?: number;
   /** LoRA: rank dropout drops ranks between `down` and `up`, as in LyCORIS's bypass mode, not output channels */
   dropRanks?: boolean;
@@ -51,6 +55,23 @@ function blocksOf({ block = 1, rank, factors }: Adapter, ranks = rank): number {
   return count;
 }
 
+/** OFT, BOFT: the blocks held to the adapter's constraint. */
+function held({ constraint = 0, factors }: Adapter): Factors {
+  if (constraint === 0 || !factors.blocks) return factors;
+  const [n, b] = factors.blocks.shape.slice(-3), limit = constraint * n * b;
+  return { ...factors, blocks: oft.constrain(factors.blocks, limit) };
+}
+
+/** Ones for the first ranks of so many. */
+function firstRanks(active: number, rank: number): tf.Tensor {
+  if (!Number.isInteger(active) || active < 0 || active > rank) {
+    throw new RangeError(
+      `Cannot use tlora at rank ${active} as it must be a whole number from 0 to ${rank}`,
+    );
+  }
+  return tf.tensor1d(Array.from({ length: rank }, (_, i) => (i < active ? 1 : 0)));
+}
+
 /** The view of a pass, or none when the adapter sits this one out. */
 export function view(adapter: Adapter, options: PassOptions = {}): View | undefined {
   const { training = false, random = Math.random, active, dropRanks = false } = options;
@@ -59,15 +80,22 @@ export function view(adapter: Adapter, options: PassOptions = {}): View | undefi
   const mask = (length: number) =>
     dropoutMask(Array.from({ length }, random), rankDropout, rankDropoutScale);
 
-  let factors: Factors = adapter.factors, channels: tf.Tensor | undefined;
+  let factors = held(adapter), channels: tf.Tensor | undefined;
   if (adapter.algorithm === "dylora") {
     const all = adapter.factors as dylora.Factors;
     factors = training && active === undefined
       ? dylora.trainable(all, 1 + Math.floor(random() * dylora.blocks(all)))
       : dylora.narrow(all, blocksOf(adapter, active));
   }
+  if (adapter.algorithm === "tlora" && active !== undefined) {
+    factors = { ...factors, mask: firstRanks(active, adapter.rank) };
+  }
   if (training && rankDropout > 0) {
-    if (dropRanks && adapter.algorithm === "lora") {
+    if (adapter.algorithm === "oft") {
+      // LyCORIS drops numbers of R, and divides by what is left whether asked or not
+      const { shape, size } = factors.blocks!, kept = tf.tensor(mask(size), shape);
+      factors = { ...factors, mask: tf.div(kept, 1 - rankDropout) };
+    } else if (dropRanks && adapter.algorithm === "lora") {
       const ranks = tf.tensor2d(mask(adapter.rank), [adapter.rank, 1]);
       factors = { ...factors, up: tf.mul(factors.up!, ranks) };
     } else channels = tf.tensor1d(mask(outputs(adapter.shape)));

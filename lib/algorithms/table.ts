@@ -1,56 +1,77 @@
 /** Every algorithm by name. To add one: its file, and a row here. */
 import type { Tensor } from "@tensorflow/tfjs";
-import type { Algorithm, Factors, InitOptions } from "./algorithm.ts";
+import type { Algorithm, Factors } from "./algorithm.ts";
+import * as boft from "./boft.ts";
 import * as dylora from "./dylora.ts";
+import * as full from "./full.ts";
+import * as glora from "./glora.ts";
 import * as ia3 from "./ia3.ts";
 import * as loha from "./loha.ts";
 import * as lokr from "./lokr.ts";
 import * as lora from "./lora.ts";
+import * as norm from "./norm.ts";
+import * as oft from "./oft.ts";
+import * as tlora from "./tlora.ts";
 
 /** An algorithm, and what an adapter of it may be asked. */
 export interface Row {
   algorithm: Algorithm<Factors>;
-  /** the options of birth that it reads, besides `seed` */
-  options: readonly (keyof InitOptions)[];
+  /** the options that it takes, besides `seed` and `moduleDropout` */
+  options: readonly string[];
+  /** has a rank */
+  ranked: boolean;
   /** ΔW is multiplied by alpha / rank */
   scaled: boolean;
-  /** takes what is done to a ΔW that stands by itself: a magnitude (DoRA), dropout, rank dropout */
-  decomposes: boolean;
   /** a rank above that of the kernel as a matrix is a mistake */
   bounded: boolean;
+  /** ΔW depends on the base kernel */
+  relative: boolean;
   /** one plain pair of the same ΔW, where there is one without the base */
   lowRank?: (factors: Factors) => { down: Tensor; up: Tensor };
 }
 
 const row = <F extends Factors>(
   algorithm: Algorithm<F> & { lowRank?: (factors: F) => { down: Tensor; up: Tensor } },
-  rest: Omit<Row, "algorithm" | "lowRank">,
-): Row => ({ ...rest, algorithm, lowRank: algorithm.lowRank } as Row);
+  options: readonly string[],
+  rest: Partial<Omit<Row, "algorithm" | "lowRank" | "options">> = {},
+): Row => ({
+  algorithm,
+  options,
+  ranked: true,
+  scaled: true,
+  bounded: true,
+  relative: false,
+  ...rest,
+  lowRank: algorithm.lowRank,
+} as Row);
+
+const SCALE = ["alpha", "rankScale"];
+/** what is done to a ΔW that stands by itself */
+const DORA = ["dora", "base"], DROPOUT = ["dropout"];
+const ROWS = ["rankDropout", "rankDropoutScale"];
+const ALONE = [...SCALE, ...DORA, ...DROPOUT, ...ROWS];
+const RANKLESS = { ranked: false, scaled: false, bounded: false };
+const ROTATION = { scaled: false, bounded: false, relative: true };
 
 export const ALGORITHMS = {
-  lora: row(lora, {
-    options: ["tucker", "scalar"],
-    scaled: true,
-    decomposes: true,
-    bounded: true,
-  }),
-  loha: row(loha, {
-    options: ["tucker", "scalar"],
-    scaled: true,
-    decomposes: true,
-    bounded: true,
-  }),
-  lokr: row(lokr, {
-    options: ["tucker", "scalar", "factor", "decomposeBoth", "full", "unbalanced"],
-    scaled: true,
-    decomposes: true,
-    bounded: false,
-  }),
-  ia3: row(ia3, { options: ["onInput"], scaled: false, decomposes: false, bounded: false }),
-  dylora: row(dylora, { options: ["block"], scaled: true, decomposes: false, bounded: true }),
+  lora: row(lora, ["tucker", "scalar", ...ALONE]),
+  loha: row(loha, ["tucker", "scalar", ...ALONE]),
+  lokr: row(
+    lokr,
+    ["tucker", "scalar", "factor", "decomposeBoth", "full", "unbalanced", ...ALONE],
+    { bounded: false },
+  ),
+  ia3: row(ia3, ["onInput"], { ...RANKLESS, relative: true }),
+  dylora: row(dylora, ["block", "alpha"]),
+  full: row(full, ["bias", ...ROWS], RANKLESS),
+  norm: row(norm, ["bias", ...ROWS], RANKLESS),
+  oft: row(oft, ["rescaled", "constraint", "rankDropout"], ROTATION),
+  boft: row(boft, ["rescaled", "constraint"], ROTATION),
+  glora: row(glora, ["scalar", ...SCALE, ...DROPOUT, ...ROWS], { relative: true }),
+  tlora: row(tlora, ["triplets", "base", "alpha", ...DROPOUT, ...ROWS], { relative: true }),
 };
 
-/** `lora`, `loha`, `lokr`, `ia3`, `dylora`. */
+/** `lora`, `loha`, `lokr`, `ia3`, `dylora`, `full`, `norm`, `oft`, `boft`, `glora`, `tlora`. */
 export type AlgorithmName = keyof typeof ALGORITHMS;
 
 /** The row of an algorithm. */

@@ -2,10 +2,19 @@
  * What the keys of a file cannot tell of an adapter, kept in its metadata under `lowrank`.
  *
  * The kernel shape of a LoHa, a layer's true name, DyLoRA's block: whoever does not know of the note reads the
- * same ΔW without it. A note that does not fit the tensors it comes with is passed over.
+ * same ΔW without it; only a T-LoRA from other triplets than the principal needs it, which LyCORIS's files lose.
+ * A note that does not fit the tensors it comes with is passed over.
  */
 import * as dylora from "../algorithms/dylora.ts";
-import { type Adapter, copy, dispose, type RankScale, scale } from "../adapter/adapter.ts";
+import type { Triplets } from "../algorithms/algorithm.ts";
+import {
+  type Adapter,
+  checkOptions,
+  copy,
+  dispose,
+  type RankScale,
+  scale,
+} from "../adapter/adapter.ts";
 import { conform } from "../adapter/conform.ts";
 import { same, type Shape } from "../tensor/shape.ts";
 import { tidy } from "../tensor/tidy.ts";
@@ -21,13 +30,14 @@ interface Note {
   block?: number;
   alpha?: number;
   rankScale?: RankScale;
+  triplets?: Triplets;
 }
 
 /** What is to be noted of a layer's adapter that is stored as `torch`, or nothing. */
 export function note(layer: string, adapter: Adapter, torch: Torch): Note | undefined {
   const found = read(torch)!;
   dispose(found);
-  const { shape, block, alpha, rankScale, factors } = adapter;
+  const { shape, block, alpha, rankScale, triplets, factors } = adapter;
   // LoKr with both parts whole is stored with its scale multiplied in
   const scaled = !(factors.w1 && factors.w2) && (block || rankScale !== "alpha/r");
   const noted: Note = {
@@ -35,6 +45,7 @@ export function note(layer: string, adapter: Adapter, torch: Torch): Note | unde
     ...(!same(found.shape, shape) && { shape }),
     ...(block && { block }),
     ...(scaled && { alpha, rankScale }),
+    ...(triplets && { triplets }),
   };
   return Object.keys(noted).length > 0 ? noted : undefined;
 }
@@ -59,16 +70,15 @@ export function recall(
   module: string,
   found: Adapter,
 ): { name?: string; adapter: Adapter } {
-  const { name, shape, block, alpha = found.alpha, rankScale = "alpha/r" } = noteOf(
-    metadata,
-    module,
-  );
+  const noted = noteOf(metadata, module);
+  const { name, shape, block, triplets, alpha = found.alpha, rankScale = "alpha/r" } = noted;
   const told = typeof name === "string" && name !== "" ? { name } : {};
   try {
     const adapter = tidy(() => {
+      if (triplets !== undefined) checkOptions(found.algorithm, { triplets });
       let known = shape ? copy(conform(found, shape)) : copy(found);
       if (block !== undefined) known = blocked(known, block);
-      const scaled = { ...known, alpha, rankScale };
+      const scaled = { ...known, alpha, rankScale, ...(triplets && { triplets }) };
       if (Math.abs(scale(scaled) - scale(found)) > STORED * Math.abs(scale(found))) {
         throw new RangeError("the note has another scale than the tensors");
       }

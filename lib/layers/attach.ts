@@ -9,7 +9,7 @@ import * as tf from "@tensorflow/tfjs";
 import { type Adapter, mapFactors } from "../adapter/adapter.ts";
 import { conform } from "../adapter/conform.ts";
 import { forward } from "../adapter/forward.ts";
-import { delta, merge } from "../adapter/merge.ts";
+import { delta, merge, mergeBias } from "../adapter/merge.ts";
 import { cheapest, costOf, hasHybrid, type Route, ROUTES } from "../adapter/route.ts";
 import { generator } from "../tensor/random.ts";
 import { tidy } from "../tensor/tidy.ts";
@@ -73,8 +73,11 @@ export function checkAttach(
   adapter: Adapter,
   { route }: AttachOptions = {},
 ): void {
-  const { shape, geometry } = anatomy(layer);
+  const { host, shape, geometry } = anatomy(layer);
   tf.tidy(() => void conform(adapter, shape));
+  if (adapter.factors.bias && !host.bias) {
+    refuse(adapter, layer, "its bias is for a layer that has one", "layer has none");
+  }
   const site = sites.get(layer);
   if (site?.guests.some(({ source }) => source === adapter)) {
     refuse(
@@ -195,6 +198,11 @@ export function attach(
       );
       variable.write(merged);
       merged.dispose();
+      if (live.factors.bias) {
+        const bias = mergeBias(host.bias!.read(), live, { strength: self.strength })!;
+        host.bias!.write(bias);
+        bias.dispose();
+      }
       detach();
     },
     detach,

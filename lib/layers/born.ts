@@ -16,19 +16,21 @@ export function createFor(
   rank: number,
   options: AdapterOptions,
 ): Adapter {
-  const { variable, shape } = anatomy(layer);
+  const { host, variable, shape } = anatomy(layer);
   const O = outputs(shape), largest = Math.min(O, size(shape) / O);
-  if (rowOf(algorithm).bounded && rank > largest) {
+  const { bounded, options: known } = rowOf(algorithm);
+  if (bounded && rank > largest) {
     throw new RangeError(
       `Cannot attach ${algorithm} to "${layer.name}" as rank must be <= ${largest} for a kernel ` +
         `${show(shape)}: current rank is ${rank}`,
     );
   }
-  if (!options.dora) return create(algorithm, shape, rank, options);
-  const base = tf.reshape(variable.read(), [...shape]);
+  const bias = known.includes("bias") && host.bias ? { bias: true } : {};
+  const fromBase = options.dora || algorithm === "tlora";
+  const base = fromBase ? { base: tf.reshape(variable.read(), [...shape]) } : {};
   try {
-    return create(algorithm, shape, rank, { base, ...options });
+    return create(algorithm, shape, rank, { ...bias, ...base, ...options });
   } finally {
-    base.dispose();
+    tf.dispose(base);
   }
 }

@@ -210,7 +210,7 @@ export function adaptModel(
     for (const [name, layer] of chosen) {
       const { shape } = anatomy(layer);
       const settings = settingsOf(algorithm, rank, options, name, shape);
-      if (settings.rank === 0 && rowOf(settings.algorithm).scaled) continue;
+      if (settings.rank === 0 && rowOf(settings.algorithm).ranked) continue;
       const { options: born, seat } = split(settings);
       adapters.set(name, createFor(layer, settings.algorithm, settings.rank, born));
       seats.set(name, seat);

@@ -10,7 +10,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { anatomy, type Host } from "./host.ts";
-import { factorsOf, mergedKernel, sites, touched } from "./site.ts";
+import { factorsOf, mergedBias, mergedKernel, sites, touched } from "./site.ts";
 
 /** The parts of a model that its class keeps to itself in the types. */
 interface Model {
@@ -54,18 +54,19 @@ export function teach(models: object = tf.LayersModel.prototype): void {
     return makeTrainFunction.call(this);
   };
   model.getNamedWeights = function (this: Model, config) {
-    const kernels = new Map<tf.Tensor, Host>(), factors = new Set<tf.Tensor>();
-    for (const layer of layersOf(this)) {
-      const site = sites.get(layer);
+    const adapted = new Map<tf.Tensor, () => tf.Tensor | undefined>();
+    const factors = new Set<tf.Tensor>();
+    for (const host of layersOf(this)) {
+      const site = sites.get(host), layer = host as unknown as tf.layers.Layer;
       if (!site) continue;
-      kernels.set(anatomy(layer as unknown as tf.layers.Layer).variable.read(), layer);
+      adapted.set(anatomy(layer).variable.read(), () => mergedKernel(layer, site));
+      if (host.bias) adapted.set(host.bias.read(), () => mergedBias(layer, site));
       for (const factor of factorsOf(site)) factors.add(factor);
     }
     const weights = getNamedWeights.call(this, config).filter(({ tensor }) => !factors.has(tensor));
     return weights.map(({ name, tensor }) => {
-      const layer = kernels.get(tensor);
-      if (!layer) return { name, tensor };
-      const merged = mergedKernel(layer as unknown as tf.layers.Layer, sites.get(layer)!);
+      const merged = adapted.get(tensor)?.();
+      if (!merged) return { name, tensor };
       made.set(this, [...made.get(this) ?? [], merged]);
       return { name, tensor: merged };
     });

@@ -2,7 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import type { Cost } from "../algorithms/algorithm.ts";
 import { type Adapter, tensors } from "../adapter/adapter.ts";
-import { type Part, rebuilt } from "../adapter/forward.ts";
+import { type Part, rebuilt, rebuiltBias } from "../adapter/forward.ts";
 import type { Route } from "../adapter/route.ts";
 import { view } from "../adapter/view.ts";
 import type { Shape } from "../tensor/shape.ts";
@@ -81,4 +81,10 @@ export function mergedKernel(layer: tf.layers.Layer, site: Site): tf.Tensor {
     const kernel = tf.reshape(variable.read(), [...shape]);
     return tf.reshape(rebuilt(kernel, partsOf(site, false)), [...variable.shape]);
   });
+}
+
+/** b′ of an adapted layer, where an adapter has one for it. */
+export function mergedBias(layer: tf.layers.Layer, site: Site): tf.Tensor | undefined {
+  if (!site.guests.some(({ adapter }) => adapter.factors.bias)) return undefined;
+  return tf.tidy(() => rebuiltBias(anatomy(layer).host.bias!.read(), partsOf(site, false))!);
 }
