@@ -1,137 +1,186 @@
 /** A file of adapters: opened from anything that holds one, encoded, saved. */
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import * as tf from "@tensorflow/tfjs";
 import { type Adapter, dispose } from "../adapter/adapter.ts";
+import { tidy } from "../tensor/tidy.ts";
+import * as cloneofsimo from "./cloneofsimo.ts";
+import { type Dialect, type Metadata, refuse, type Stored } from "./dialect.ts";
+import * as diffusers from "./diffusers.ts";
+import { replaceFile } from "./disk.ts";
 import { fromFloat32, toFloat32 } from "./floats.ts";
+import { type Hashes, hashes } from "./hashes.ts";
+import { KEYS } from "./keys.ts";
 import * as kohya from "./kohya.ts";
+import * as lycoris from "./lycoris.ts";
+import { type Model, modelOf, rename } from "./names.ts";
 import { note, recall } from "./notes.ts";
+import * as peft from "./peft.ts";
 import {
   type Dtype,
-  parse,
+  open as openTensors,
   serialize,
   type TensorEntry,
   type TensorView,
   write,
 } from "./safetensors.ts";
+import { pathOf, type Place, urlOf } from "./source.ts";
 
-/** The key dialects that are read and written. */
-export type Dialect = "kohya";
+export { hashes } from "./hashes.ts";
+export { modelOf, rename } from "./names.ts";
+
+/** Every dialect, in the order in which a file is tried. To add one: its file, and a row here. */
+const DIALECTS = { peft, diffusers, cloneofsimo, kohya: lycoris } satisfies Record<string, Dialect>;
+
+/** The dialects that are read and written. */
+export type DialectName = keyof typeof DIALECTS;
 
 /** What a file of adapters holds. */
 export interface AdapterFile {
-  dialect: Dialect;
-  /** by module name, in the order of the file; their tensors are the caller's */
+  dialect: DialectName;
+  /** by the name that the file tells of the module, in the order of the file; their tensors are the caller's */
   adapters: Map<string, Adapter>;
-  metadata: Record<string, string>;
-  /** tensors that belong to no adapter, by key: nothing is dropped silently */
-  leftovers: Map<string, TensorView>;
+  /** as it is in the file; `adapter_config.json` is the text of PEFT's configuration */
+  metadata: Metadata;
+  /** tensors that belong to no adapter, by key: nothing is dropped silently. Their bytes are read when asked for */
+  leftovers: Map<string, TensorEntry>;
+}
+
+/** What a file does not tell itself. */
+export interface OpenOptions {
+  /** PEFT's `adapter_config.json`, its text or what it holds; default: the file of that name beside the tensors */
+  config?: string | object;
 }
 
 /** How adapters are written. */
 export interface SaveOptions {
   /** default "kohya" */
-  dialect?: Dialect;
+  dialect?: DialectName;
   /** of every factor; default "f32" */
   dtype?: "f32" | "f16" | "bf16";
   /** free text; left out, what kohya's readers look for: `ss_network_module`, `_dim`, `_alpha` */
-  metadata?: Record<string, string>;
-}
-
-/** What a plain LyCORIS wrapper calls its modules; kohya's trainer has names of its own. */
-const PREFIX = "lycoris_";
-const KOHYA = /^lora_(unet|te\d?)_/;
-
-/** A layer's name as the file's, which has no dots: `lycoris_block1_conv`, `lora_unet_…` as it is. */
-function moduleName(layer: string): string {
-  const plain = layer.replaceAll(".", "_");
-  return KOHYA.test(plain) ? plain : PREFIX + plain;
-}
-
-/** The layer's name as far as the file's tells it. */
-function plainName(module: string): string {
-  return module.startsWith(PREFIX) ? module.slice(PREFIX.length) : module;
-}
-
-/** The modules of a file: their tensors by suffix. */
-function grouped(tensors: ReadonlyMap<string, TensorView>): Map<string, Map<string, TensorView>> {
-  const modules = new Map<string, Map<string, TensorView>>();
-  for (const [key, tensor] of tensors) {
-    const suffix = kohya.SUFFIXES.find((suffix) => key.endsWith(`.${suffix}`));
-    if (!suffix) continue;
-    const name = key.slice(0, -suffix.length - 1);
-    modules.set(name, (modules.get(name) ?? new Map()).set(suffix, tensor));
-  }
-  return modules;
+  metadata?: Metadata;
+  /** tensors to be written as they are beside the adapters, as `open` leaves them over */
+  leftovers?: ReadonlyMap<string, TensorEntry | TensorView>;
+  /** whose names the adapters have, for a dialect that spells them in another way; default: found by the names */
+  model?: Model;
+  /** add kohya's hashes to the metadata; those that it has already are always made right */
+  hashes?: boolean;
 }
 
 function decode({ dtype, shape, bytes }: TensorView): tf.Tensor {
   return tf.tensor(toFloat32(dtype, bytes), [...shape], "float32");
 }
 
-async function bytesOf(
-  source: string | URL | Blob | ArrayBuffer | Uint8Array,
-): Promise<Uint8Array> {
-  if (source instanceof Uint8Array) return source;
-  if (source instanceof ArrayBuffer) return new Uint8Array(source);
-  if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
-  return new Uint8Array(await readFile(source));
+/** Whether an algorithm has these suffixes and no others. */
+function isWhole(suffixes: readonly string[]): boolean {
+  return new Set(suffixes).size === suffixes.length &&
+    Object.values(KEYS).some(({ required, optional }) =>
+      required.some((group) =>
+        group.every((suffix) => suffixes.includes(suffix)) &&
+        suffixes.every((suffix) => group.includes(suffix) || optional.includes(suffix))
+      )
+    );
+}
+
+/** Names under which a folder has its tensors: PEFT's and diffusers'. */
+const INSIDE = ["adapter_model.safetensors", "pytorch_lora_weights.safetensors"];
+
+/** The file that a place is, or that a folder holds. */
+async function fileAt(place: Place): Promise<Place> {
+  const path = pathOf(place);
+  if (path === undefined || !(await stat(path)).isDirectory()) return place;
+  for (const name of INSIDE) {
+    if (await stat(join(path, name)).catch(() => undefined)) return join(path, name);
+  }
+  throw new RangeError(
+    `Cannot open "${path}" as a folder must have ${
+      INSIDE.join(" or ")
+    }: current folder has neither`,
+  );
+}
+
+/** The text of PEFT's configuration beside a file, if there is one. */
+async function beside(place: Place): Promise<string | undefined> {
+  const path = pathOf(place), url = urlOf(place);
+  if (path !== undefined) {
+    return await readFile(join(dirname(path), peft.CONFIG), "utf8").catch(() => undefined);
+  }
+  if (!url?.protocol.startsWith("http")) return undefined;
+  const response = await fetch(new URL(peft.CONFIG, url));
+  const text = await response.text();
+  return response.ok ? text : undefined;
 }
 
 /**
- * The adapters in a safetensors file of the kohya / LyCORIS dialect.
+ * The adapters in a file, of whichever dialect its keys are: kohya / LyCORIS, PEFT, diffusers, cloneofsimo.
  *
- * A module that is not one whole adapter (half a pair, a key that no algorithm has) is left over as it is.
+ * The header is read first, then each adapter's tensors; a module that is not one whole adapter (half a pair, a key
+ * that no algorithm has) is left over as it is, unread.
  *
- * @param source a path, a file URL, a Blob, or the bytes
+ * @param place a path, a folder of PEFT or diffusers, a URL (by HTTP ranges), a Blob, or the bytes
  * @throws {SyntaxError} for a file that is not safetensors, or factors that do not fit each other
  */
-export async function open(
-  source: string | URL | Blob | ArrayBuffer | Uint8Array,
-): Promise<AdapterFile> {
-  const file = typeof source === "string" ? source : undefined;
-  const { tensors, metadata } = parse(await bytesOf(source), { file });
-  const adapters = new Map<string, Adapter>(), leftovers = new Map(tensors);
+export async function open(place: Place, { config }: OpenOptions = {}): Promise<AdapterFile> {
+  const source = await fileAt(place);
+  await using file = await openTensors(source);
+  const keys = [...file.tensors.keys()], metadata = { ...file.metadata };
+  const told = config === undefined && !(peft.CONFIG in metadata) &&
+      peft.matches(keys, metadata)
+    ? await beside(source)
+    : config;
+  if (told !== undefined) {
+    metadata[peft.CONFIG] = typeof told === "string" ? told : JSON.stringify(told);
+  }
+
+  const names = Object.keys(DIALECTS) as DialectName[];
+  const dialect = names.find((name) => DIALECTS[name].matches(keys, metadata))!;
+  const { locate, layer, implied, translate } = (DIALECTS[dialect] as Dialect).read(metadata);
+  const modules = new Map<string, { suffix: string; key: string }[]>();
+  for (const key of keys) {
+    const found = locate(key);
+    if (!found) continue;
+    const { module, suffix } = found;
+    modules.set(module, [...modules.get(module) ?? [], { suffix, key }]);
+  }
+  const adapters = new Map<string, Adapter>();
+  const leftovers = new Map(keys.map((key) => [key, file.entry(key)]));
   try {
-    for (const [module, views] of grouped(tensors)) {
-      const found = readModule(module, views);
+    for (const [module, parts] of modules) {
+      if (!isWhole([...parts.map(({ suffix }) => suffix), ...implied])) continue;
+      const views: [string, TensorView][] = [];
+      for (const { suffix, key } of parts) views.push([suffix, await file.read(key)]);
+      const found = readModule(module, views, translate);
       if (!found) continue;
-      const { name = plainName(module), adapter } = recall(metadata, module, found);
+      const { name = layer(module), adapter } = recall(metadata, layer(module), found);
       adapters.set(name, adapter);
-      for (const suffix of views.keys()) leftovers.delete(`${module}.${suffix}`);
+      for (const { key } of parts) leftovers.delete(key);
     }
   } catch (error) {
     for (const adapter of adapters.values()) dispose(adapter);
     throw error;
   }
-  return { dialect: "kohya", adapters, metadata, leftovers };
+  return { dialect, adapters, metadata, leftovers };
 }
 
 /** One module's adapter, or none. */
-function readModule(module: string, views: ReadonlyMap<string, TensorView>): Adapter | undefined {
-  const torch = Object.fromEntries([...views].map(([suffix, view]) => [suffix, decode(view)]));
+function readModule(
+  module: string,
+  views: readonly [suffix: string, view: TensorView][],
+  translate: (module: string, torch: kohya.Torch) => kohya.Torch,
+): Adapter | undefined {
   try {
-    return kohya.read(torch);
+    return tidy(() => {
+      const torch = Object.fromEntries(views.map(([suffix, view]) => [suffix, decode(view)]));
+      return kohya.read(translate(module, torch));
+    });
   } catch (error) {
+    if (error instanceof SyntaxError) throw error;
     throw new SyntaxError(
       `Cannot read the adapter "${module}" as its factors must fit each other: ` +
         (error instanceof Error ? error.message : error),
     );
-  } finally {
-    tf.dispose(torch);
   }
-}
-
-/** What kohya's readers look for. */
-function described(adapters: ReadonlyMap<string, Adapter>): Record<string, string> {
-  const all = [...adapters.values()];
-  const one = <T>(values: T[]) =>
-    values.every((value) => value === values[0]) ? values[0] : "Dynamic";
-  return {
-    ss_network_module: "lycoris.kohya",
-    ss_network_dim: String(one(all.map(({ rank }) => rank))),
-    ss_network_alpha: String(one(all.map(({ alpha }) => alpha))),
-    ss_network_args: JSON.stringify({ algo: one(all.map(({ algorithm }) => algorithm)) }),
-  };
 }
 
 const DTYPES: Record<NonNullable<SaveOptions["dtype"]>, Dtype> = {
@@ -140,55 +189,132 @@ const DTYPES: Record<NonNullable<SaveOptions["dtype"]>, Dtype> = {
   bf16: "BF16",
 };
 
+/**
+ * The adapters under names that a dialect can read: the paths of modules, but for kohya's own.
+ *
+ * kohya's names tell no path, so that they are looked up in the model, or in the published ones. PEFT has a folder
+ * for a network: the network's name is left out where there is one only.
+ */
+function respell(
+  adapters: ReadonlyMap<string, Adapter>,
+  dialect: DialectName,
+  model: Model | undefined,
+): ReadonlyMap<string, Adapter> {
+  const foreign = [...adapters.keys()].find(lycoris.isKohya);
+  if (dialect === "cloneofsimo" || !model && (dialect === "kohya" || !foreign)) return adapters;
+  const known = model ?? modelOf(adapters.keys());
+  if (known === undefined) {
+    const remedy = "pass { model: the paths of its modules }";
+    return refuse(
+      foreign!,
+      dialect,
+      "its keys are paths of modules",
+      `name is kohya's for a module of no model known here, ${remedy}`,
+    );
+  }
+  if (dialect === "kohya") return rename(adapters, { to: "kohya", model: known });
+  const paths = rename(adapters, { to: "diffusers", model: known });
+  const networks = new Set([...paths.keys()].map((path) => path.split(".")[0]));
+  return dialect === "peft" && networks.size === 1
+    ? rename(paths, { to: "path", model: known })
+    : paths;
+}
+
 /** The tensors of a file in PyTorch's layout, each turned into bytes when its turn comes, and its metadata. */
 interface Layout {
   entries: TensorEntry[];
-  metadata: Record<string, string>;
+  metadata: Metadata;
   /** to dispose when all is written */
   tensors: tf.Tensor[];
 }
 
-function layOut(
+async function layOut(
   adapters: ReadonlyMap<string, Adapter>,
-  { dtype = "f32", dialect = "kohya", metadata = described(adapters) }: SaveOptions,
-): Layout {
-  const refuse = (what: string, known: readonly string[], value: string) => {
+  options: SaveOptions,
+): Promise<Layout> {
+  const { dtype = "f32", dialect = "kohya", leftovers = new Map(), model } = options;
+  const check = (what: string, known: readonly string[], value: string) => {
+    if (known.includes(value)) return;
     throw new RangeError(
       `Cannot save adapters as ${what} must be one of ${
         known.join(", ")
       }: current ${what} is ${value}`,
     );
   };
-  if (!(dtype in DTYPES)) refuse("dtype", Object.keys(DTYPES), dtype);
-  if (dialect !== "kohya") refuse("dialect", ["kohya"], dialect);
-  const notes: Record<string, unknown> = {}, entries: TensorEntry[] = [], tensors: tf.Tensor[] = [];
-  for (const [layer, adapter] of adapters) {
-    const module = moduleName(layer), torch = kohya.write(adapter);
-    const kept = note(layer, adapter, torch);
-    if (kept) notes[module] = kept;
-    for (const [suffix, tensor] of Object.entries(torch)) {
-      const stored = tensor.dtype === "int32" ? "I64" : DTYPES[dtype];
-      const bytes = async () => fromFloat32(stored, Float32Array.from(await tensor.data()));
-      entries.push({ name: `${module}.${suffix}`, dtype: stored, shape: tensor.shape, bytes });
-      tensors.push(tensor);
+  check("dtype", Object.keys(DTYPES), dtype);
+  check("dialect", Object.keys(DIALECTS), dialect);
+  const { hold, told, write } = DIALECTS[dialect] as Dialect;
+  const { metadata = dialect === "kohya" ? lycoris.described(adapters) : {} } = options;
+  const { lowrank: _old, ...given } = metadata, notes: Record<string, unknown> = {};
+  const written = tidy(() => {
+    const modules = new Map<string, Stored>();
+    for (const [layer, adapter] of respell(adapters, dialect, model)) {
+      const held = hold(layer, adapter), torch = kohya.write(held), { factors: _, ...plain } = held;
+      const kept = note(layer, told(layer), held, torch);
+      if (kept) notes[told(layer)] = kept;
+      modules.set(layer, { adapter: plain, torch });
     }
+    return write(modules, given);
+  });
+  const tensors = written.tensors.map(([, tensor]) => tensor);
+  const entries = written.tensors.map(([name, tensor]): TensorEntry => {
+    const stored = tensor.dtype === "int32" ? "I64" : DTYPES[dtype];
+    const bytes = async () => fromFloat32(stored, Float32Array.from(await tensor.data()));
+    return { name, dtype: stored, shape: tensor.shape, bytes };
+  });
+  for (const [name, { dtype, shape, bytes }] of leftovers) {
+    const later = typeof bytes === "function" ? bytes : () => bytes;
+    entries.push({ name, dtype, shape, bytes: later });
   }
-  const { lowrank: _old, ...told } = metadata;
-  if (Object.keys(notes).length > 0) told.lowrank = JSON.stringify(notes);
-  return { entries, metadata: told, tensors };
+  const noted: Metadata = Object.keys(notes).length > 0 ? { lowrank: JSON.stringify(notes) } : {};
+  try {
+    return {
+      entries,
+      metadata: await hashed(entries, { ...written.metadata, ...noted }, options.hashes),
+      tensors,
+    };
+  } catch (error) {
+    tf.dispose(tensors);
+    throw error;
+  }
 }
 
-/** The bytes of a file of adapters. */
+/** Metadata whose hashes are those of the tensors. */
+async function hashed(
+  entries: readonly TensorEntry[],
+  metadata: Metadata,
+  add = false,
+): Promise<Metadata> {
+  const described = Object.keys(metadata).some((key) => key.startsWith("modelspec."));
+  const wanted: Record<keyof Hashes, boolean> = {
+    sshs_model_hash: add,
+    sshs_legacy_hash: add,
+    "modelspec.hash_sha256": add && described,
+  };
+  const names = (Object.keys(wanted) as (keyof Hashes)[])
+    .filter((name) => wanted[name] || name in metadata);
+  if (names.length === 0) return metadata;
+  const made = await hashes(entries, metadata);
+  return { ...metadata, ...Object.fromEntries(names.map((name) => [name, made[name]])) };
+}
+
+/**
+ * The bytes of a file of adapters; PEFT's configuration is among its metadata.
+ *
+ * @throws {RangeError} for a dtype that is not f32, f16 or bf16, or a name that the model does not have
+ * @throws {TypeError} for an adapter that the dialect cannot hold
+ */
 export async function encode(
   adapters: ReadonlyMap<string, Adapter>,
   options: SaveOptions = {},
 ): Promise<Uint8Array> {
-  const { entries, metadata, tensors } = layOut(adapters, options);
+  const { entries, metadata, tensors } = await layOut(adapters, options);
   try {
-    const views = entries.map(async ({ name, dtype, shape, bytes }) =>
-      [name, { dtype, shape, bytes: await bytes() }] as const
-    );
-    return serialize(await Promise.all(views), metadata);
+    const views: [string, TensorView][] = [];
+    for (const { name, dtype, shape, bytes } of entries) {
+      views.push([name, { dtype, shape, bytes: await bytes() }]);
+    }
+    return serialize(views, metadata);
   } finally {
     tf.dispose(tensors);
   }
@@ -197,16 +323,31 @@ export async function encode(
 /**
  * Writes adapters as a safetensors file, a tensor at a time; an interrupted run leaves the old file.
  *
- * @throws {RangeError} for a dtype that is not f32, f16 or bf16
+ * With the dialect "peft" a path that does not end in `.safetensors` is a folder, which gets `adapter_model.safetensors`
+ * and `adapter_config.json`.
+ *
+ * @throws {RangeError} for a dtype that is not f32, f16 or bf16, or a name that the model does not have
+ * @throws {TypeError} for an adapter that the dialect cannot hold
  */
 export async function save(
   path: string,
   adapters: ReadonlyMap<string, Adapter>,
   options: SaveOptions = {},
 ): Promise<void> {
-  const { entries, metadata, tensors } = layOut(adapters, options);
+  const { entries, metadata, tensors } = await layOut(adapters, options);
   try {
-    await write(path, entries, metadata);
+    const isFolder = options.dialect === "peft" && !path.endsWith(".safetensors");
+    const file = isFolder ? join(path, INSIDE[0]) : path;
+    if (options.dialect !== "peft" || basename(file) !== INSIDE[0]) {
+      return await write(file, entries, metadata);
+    }
+    const { [peft.CONFIG]: config, ...rest } = metadata;
+    await mkdir(dirname(file), { recursive: true });
+    await write(file, entries, rest);
+    await replaceFile(
+      join(dirname(file), peft.CONFIG),
+      (put) => put(new TextEncoder().encode(config)),
+    );
   } finally {
     tf.dispose(tensors);
   }

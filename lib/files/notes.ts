@@ -33,15 +33,24 @@ interface Note {
   triplets?: Triplets;
 }
 
-/** What is to be noted of a layer's adapter that is stored as `torch`, or nothing. */
-export function note(layer: string, adapter: Adapter, torch: Torch): Note | undefined {
+/**
+ * What is to be noted of a layer's adapter that is stored as `torch`, or nothing.
+ *
+ * @param told the layer's name as the keys tell it
+ */
+export function note(
+  layer: string,
+  told: string,
+  adapter: Adapter,
+  torch: Torch,
+): Note | undefined {
   const found = read(torch)!;
   dispose(found);
   const { shape, block, alpha, rankScale, triplets, factors } = adapter;
   // LoKr with both parts whole is stored with its scale multiplied in
   const scaled = !(factors.w1 && factors.w2) && (block || rankScale !== "alpha/r");
   const noted: Note = {
-    ...(layer.includes(".") && { name: layer }),
+    ...(layer !== told && { name: layer }),
     ...(!same(found.shape, shape) && { shape }),
     ...(block && { block }),
     ...(scaled && { alpha, rankScale }),

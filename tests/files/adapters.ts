@@ -128,8 +128,8 @@ adapters("a note that does not fit its tensors is passed over", async () => {
     const lowrank of [
       "{",
       "[]",
-      '{"lycoris_conv":7}',
-      '{"lycoris_conv":{"shape":[5,5,6,8],"block":3,"alpha":9}}',
+      '{"conv":7}',
+      '{"conv":{"shape":[5,5,6,8],"block":3,"alpha":9}}',
     ]
   ) {
     const file = await files.open(serialize(tensors, { lowrank }));
