@@ -72,8 +72,8 @@ const WAYS: Way[] = [
   { algorithm: "dylora", rate: 1e-2, adapter: { name: "dylora", rank: 8, options: { block: 4 } } },
 ];
 
-/** What the last layer gets in every way with an adapter: its classes are new, so all ranks it can have. */
-const HEAD: ModelOptions["overrides"] = { head: { algorithm: "lora", rank: 10 } };
+/** What the last layer gets in every way with an adapter: its classes are new, so all of it is trained. */
+const HEAD: ModelOptions["overrides"] = { head: { algorithm: "full" } };
 
 /** A row of the result: what `--json` writes. */
 interface Row {
