@@ -28,11 +28,17 @@
  * @module
  */
 import { truncate } from "./lib/adapter/low_rank.ts";
+import * as boftAlgorithm from "./lib/algorithms/boft.ts";
 import * as dyloraAlgorithm from "./lib/algorithms/dylora.ts";
+import * as fullAlgorithm from "./lib/algorithms/full.ts";
+import * as gloraAlgorithm from "./lib/algorithms/glora.ts";
 import * as ia3Algorithm from "./lib/algorithms/ia3.ts";
 import * as lohaAlgorithm from "./lib/algorithms/loha.ts";
 import * as lokrAlgorithm from "./lib/algorithms/lokr.ts";
 import * as loraAlgorithm from "./lib/algorithms/lora.ts";
+import * as normAlgorithm from "./lib/algorithms/norm.ts";
+import * as oftAlgorithm from "./lib/algorithms/oft.ts";
+import * as tloraAlgorithm from "./lib/algorithms/tlora.ts";
 import { use } from "./lib/engines/engine.ts";
 import { type Ranked, ranked, type Rankless, rankless } from "./lib/layers/bind.ts";
 
@@ -113,11 +119,99 @@ export const dylora: Ranked<dyloraAlgorithm.Factors> & { truncate: typeof trunca
   ...ranked("dylora", dyloraAlgorithm),
   truncate,
 };
+/**
+ * Full: ΔW itself, and Δb where the layer has a bias.
+ *
+ * @example
+ * ```ts
+ * import { full, tf } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const dense = tf.layers.dense({ units: 2, inputShape: [3] });
+ * tf.sequential({ layers: [dense] });
+ * assert.is(full.linear(dense).cost().parameters, 3 * 2 + 2);
+ * ```
+ */
+export const full: Rankless<fullAlgorithm.Factors> = rankless("full", fullAlgorithm);
+/**
+ * Norm: full for the γ and β of a normalization, as a value; the kernel is the vector γ.
+ *
+ * @example
+ * ```ts
+ * import { merge, norm, tf } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const gamma = tf.tensor([1, 2]), adapter = norm.create([2], { bias: true });
+ * assert.equal(merge(gamma, adapter).arraySync(), [1, 2]);
+ * ```
+ */
+export const norm: Omit<Rankless<normAlgorithm.Factors>, "conv" | "linear" | "model"> = rankless(
+  "norm",
+  normAlgorithm,
+);
+/**
+ * OFT: the output channels rotated in blocks, W′ = W · diag(R₁, …, Rₙ).
+ *
+ * @example
+ * ```ts
+ * import { oft, tf } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const W = tf.tensor([[1, 0]]), blocks = tf.tensor([[[0, -1], [0, 0]]]); // a quarter turn, to [[0, −1]]
+ * assert.equal(oft.delta({ blocks }, W).arraySync(), [[-1, -1]]);
+ * ```
+ */
+export const oft: Ranked<oftAlgorithm.Factors> = ranked("oft", oftAlgorithm);
+/**
+ * BOFT: OFTs one after another, each of channels in another order, so that all of them mix.
+ *
+ * @example
+ * ```ts
+ * import { boft } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const { factors } = boft.create([3, 3, 16, 32], 4);
+ * assert.equal(factors.blocks.shape, [4, 8, 4, 4]); // 4 stages of 8 blocks of 4 × 4
+ * ```
+ */
+export const boft: Ranked<boftAlgorithm.Factors> = ranked("boft", boftAlgorithm);
+/**
+ * GLoRA: ΔW = A·W + B, one low rank on the input channels and one beside the kernel.
+ *
+ * @example
+ * ```ts
+ * import { glora, tf } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const one = tf.tensor([[1]]), two = tf.tensor([[2]]), W = tf.tensor([[1, 3]]);
+ * const factors = { downA: one, upA: two, downB: one, upB: tf.tensor([[1, 1]]) };
+ * assert.equal(glora.delta(factors, W).arraySync(), [[2 * 1 + 1, 2 * 3 + 1]]);
+ * ```
+ */
+export const glora: Ranked<gloraAlgorithm.Factors> = ranked("glora", gloraAlgorithm);
+/**
+ * T-LoRA: a LoRA born as singular triplets of the base; `ranksAt` says how many of its ranks a noise level uses.
+ *
+ * @example
+ * ```ts
+ * import { tf, tlora } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const base = tf.tensor([[3, 0], [0, 1]]), { factors } = tlora.create([2, 2], 1, { base });
+ * assert.equal([...factors.lambda.dataSync()], [3]);
+ * assert.is(tlora.ranksAt(500, 1000, 8), 4);
+ * ```
+ */
+export const tlora: Ranked<tloraAlgorithm.Factors> & { ranksAt: typeof tloraAlgorithm.ranksAt } = {
+  ...ranked("tlora", tloraAlgorithm),
+  ranksAt: tloraAlgorithm.ranksAt,
+};
 
 export { copy, dispose, parameters, scale } from "./lib/adapter/adapter.ts";
 export { conform } from "./lib/adapter/conform.ts";
 export { lowRankForm, truncate } from "./lib/adapter/low_rank.ts";
-export { delta, merge, unmerge } from "./lib/adapter/merge.ts";
+export { type Cap, cap, capped } from "./lib/adapter/max_norm.ts";
+export { delta, merge, mergeBias, unmerge } from "./lib/adapter/merge.ts";
 export { attachAny as attach } from "./lib/layers/model.ts";
 export { attachedTo } from "./lib/layers/site.ts";
 export * as engine from "./lib/engines/engine.ts";
