@@ -2,7 +2,8 @@
 import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { dylora, ia3, loha, lokr, lora } from "../../mod.ts";
+import { boft, dylora, full, glora, ia3, loha, lokr, lora, oft, tlora } from "../../mod.ts";
+import { convolve } from "../../lib/tensor/convolve.ts";
 import { leakless } from "../support/close.ts";
 
 const costs = suite("cost()");
@@ -94,6 +95,28 @@ costs("counts what loha's bypass runs while the rank-r² pair is the lesser work
   const { factors } = loha.create(shape, 2);
   const run = () => loha.bypass(factors, x(), { padding: "same" });
   assert.is(loha.cost(shape, 2, { output, batch }).bypass.forward, counted(run));
+});
+costs("counts what the bypasses of full, glora and tlora run", () => {
+  const base = tf.ones(shape), geometry = { padding: "same" } as const;
+  const places = { output, batch }, around = { base };
+  const runs = {
+    full: () => full.bypass(full.create(shape).factors, x(), geometry),
+    glora: () => glora.bypass(glora.create(shape, 3).factors, x(), geometry, around),
+    tlora: () => tlora.bypass(tlora.create(shape, 3, { base }).factors, x(), geometry, around),
+  };
+  assert.is(full.cost(shape, places).bypass.forward, counted(runs.full));
+  assert.is(glora.cost(shape, 3, places).bypass.forward, counted(runs.glora));
+  assert.is(tlora.cost(shape, 3, places).bypass.forward, counted(runs.tlora));
+});
+costs("counts what oft and boft run, and b³ a block for the rotations", () => {
+  const base = tf.ones(shape), y = convolve(x(), base, { padding: "same" });
+  const around = { base, output: y }, places = { output, batch };
+  const one = oft.create(shape, 3), all = boft.create(shape, 18);
+  const run = () => oft.bypass(one.factors, x(), { padding: "same" }, around);
+  assert.is(oft.cost(shape, 3, places).bypass.forward, counted(run) + 6 * 3 ** 3);
+  const runAll = () => boft.bypass(all.factors, x(), { padding: "same" }, around);
+  assert.is(boft.cost(shape, 18, places).bypass.forward, counted(runAll) + 18 ** 3);
+  assert.is(boft.cost(shape, 18).parameters, all.factors.blocks.size);
 });
 costs("of dylora is lora's, of ia3 one number a channel", () => {
   assert.is(dylora.cost(shape, 4).parameters, lora.cost(shape, 4).parameters);

@@ -1,7 +1,21 @@
 import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { attach, dispose, dylora, ia3, loha, lokr, lora } from "../../mod.ts";
+import {
+  attach,
+  boft,
+  dispose,
+  dylora,
+  full,
+  glora,
+  ia3,
+  loha,
+  lokr,
+  lora,
+  oft,
+  tlora,
+} from "../../mod.ts";
+import type { Attached } from "../../lib/layers/site.ts";
 import { close, leakless } from "../support/close.ts";
 import { values } from "../support/geometries.ts";
 
@@ -86,13 +100,19 @@ const layers = suite("attach()");
 leakless(layers);
 
 for (const [name, x, make] of LAYERS) {
-  const conv = !name.startsWith("Dense");
-  const kinds = {
-    lora: (layer: tf.layers.Layer) => lora[conv ? "conv" : "linear"](layer, 2, { alpha: 1 }),
-    loha: (layer: tf.layers.Layer) => loha[conv ? "conv" : "linear"](layer, 2),
-    lokr: (layer: tf.layers.Layer) => lokr[conv ? "conv" : "linear"](layer, 1),
-    ia3: (layer: tf.layers.Layer) => ia3[conv ? "conv" : "linear"](layer),
-    dylora: (layer: tf.layers.Layer) => dylora[conv ? "conv" : "linear"](layer, 4, { block: 2 }),
+  const conv = !name.startsWith("Dense"), odd = /Dense|pointwise/.test(name);
+  const kinds: Record<string, (layer: tf.layers.Layer) => Attached> = {
+    lora: (layer) => lora[conv ? "conv" : "linear"](layer, 2, { alpha: 1 }),
+    loha: (layer) => loha[conv ? "conv" : "linear"](layer, 2),
+    lokr: (layer) => lokr[conv ? "conv" : "linear"](layer, 1),
+    ia3: (layer) => ia3[conv ? "conv" : "linear"](layer),
+    dylora: (layer) => dylora[conv ? "conv" : "linear"](layer, 4, { block: 2 }),
+    full: (layer) => full[conv ? "conv" : "linear"](layer),
+    oft: (layer) => oft[conv ? "conv" : "linear"](layer, 3, { rescaled: true }),
+    glora: (layer) => glora[conv ? "conv" : "linear"](layer, 2, { alpha: 1 }),
+    tlora: (layer) => tlora[conv ? "conv" : "linear"](layer, 2),
+    // no butterfly has an odd number of outputs
+    ...(!odd && { boft: (layer) => boft.conv(layer, 6) }),
   };
   for (const [algorithm, put] of Object.entries(kinds)) {
     layers(`${algorithm} on ${name}: born silent, merged equal, detached bit for bit`, () => {

@@ -4,7 +4,21 @@ import { join } from "node:path";
 import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { attach, dispose, dylora, files, ia3, loha, lokr, lora } from "../../mod.ts";
+import {
+  attach,
+  boft,
+  dispose,
+  dylora,
+  files,
+  full,
+  glora,
+  ia3,
+  loha,
+  lokr,
+  lora,
+  oft,
+  tlora,
+} from "../../mod.ts";
 import { close } from "../support/close.ts";
 import { values } from "../support/geometries.ts";
 
@@ -71,6 +85,11 @@ for (const when of ["before", "after"]) {
       lokr: (model: tf.LayersModel) => lokr.model(model, 2),
       ia3: (model: tf.LayersModel) => ia3.model(model),
       dylora: (model: tf.LayersModel) => dylora.model(model, 3, { where: /conv1|point|head/ }),
+      full: (model: tf.LayersModel) => full.model(model),
+      oft: (model: tf.LayersModel) => oft.model(model, 2, { where: /conv1|point/ }),
+      boft: (model: tf.LayersModel) => boft.model(model, 4, { where: "point", constraint: 0.5 }),
+      glora: (model: tf.LayersModel) => glora.model(model, 2, { where: /conv1|point|head/ }),
+      tlora: (model: tf.LayersModel) => tlora.model(model, 2, { alpha: 4 }),
       "lora with dropouts": (model: tf.LayersModel) =>
         lora.model(model, 2, { dropout: 0.1, rankDropout: 0.1, moduleDropout: 0.5 }),
     })
