@@ -48,10 +48,11 @@ async function heap(): Promise<Backend> {
   return tf.backend() as unknown as Backend;
 }
 
-function register({ dnnl, ffi }: Library, backend: Backend): void {
+function register(library: Library, backend: Backend): void {
+  const { dnnl, ffi } = library;
   tf.registerBackend(name, () => backend as unknown as tf.KernelBackend);
   tf.copyRegisteredKernels(wasm.name, name);
-  const context = { dnnl, primitives: primitives(dnnl, ffi), at: addresses(backend, ffi) };
+  const context = { dnnl, primitives: primitives(library), at: addresses(backend, ffi) };
   for (const [kernelName, kernel] of Object.entries(kernels(context))) replace(kernelName, kernel);
 }
 

@@ -108,6 +108,11 @@ function describe(
   };
 }
 
+/** Multiplications and additions. */
+function workOf({ batch, axes, filter }: Convolution): number {
+  return 2 * batch * size(axes.map(({ output }) => output)) * size(filter);
+}
+
 /** A depthwise filter `[kh, kw, C, M]` is `[kh, kw, 1, C·M]` in C groups: the same numbers in order. */
 function grouped(filter: Shape, channels: number, depthwise: boolean) {
   const shape = depthwise ? [...filter.slice(0, -2), 1, channels * filter[3]] : filter;
@@ -130,6 +135,7 @@ export function convolutionKernels({ dnnl, primitives, at }: Context, depthwise:
     const more = { bias: bias !== undefined && bias !== null, activation };
     primitives.run(
       `y ${keyOf(shape)} ${JSON.stringify(more)}`,
+      workOf(shape),
       () => describe(dnnl, "forward", shape, more),
       [x, filter, y, ...(more.bias ? [bias] : [])].map(at),
     );
@@ -141,6 +147,7 @@ export function convolutionKernels({ dnnl, primitives, at }: Context, depthwise:
     const dx = backend.makeOutput(attrs.inputShape as number[], "float32");
     primitives.run(
       `dx ${keyOf(shape)}`,
+      workOf(shape),
       () => describe(dnnl, "input", shape),
       [dx, filter, dy].map(at),
     );
@@ -152,6 +159,7 @@ export function convolutionKernels({ dnnl, primitives, at }: Context, depthwise:
     const dW = backend.makeOutput(attrs.filterShape as number[], "float32");
     primitives.run(
       `dW ${keyOf(shape)}`,
+      workOf(shape),
       () => describe(dnnl, "filter", shape),
       [x, dW, dy].map(at),
     );

@@ -2,10 +2,10 @@
 import { type Shape, size } from "../../tensor/shape.ts";
 import type { Dnnl, Unary } from "./api.ts";
 import type { Context, Kernel } from "./context.ts";
-import { ARGUMENT, type Description, FORWARD } from "./primitive.ts";
+import { ARGUMENT, type Description, ELEMENT, FORWARD } from "./primitive.ts";
 
-/** Below so many elements the wasm engine is faster: waking the threads costs about 50 µs. */
-const SMALL = { unary: 2 ** 15, binary: 2 ** 19 };
+/** Below so many elements the wasm engine is as fast: two tensors are soon as fast as memory is. */
+const SMALL = { unary: 2 ** 12, binary: 2 ** 19 };
 
 /** TensorFlow.js's kernels of one tensor. Those that the heap's vectors do as fast are left out. */
 const UNARY: Record<string, Unary> = {
@@ -72,7 +72,7 @@ export function elementwiseKernels({ dnnl, primitives, at }: Context): Record<st
     if (length < SMALL.unary) return shipped(call);
     const y = call.backend.makeOutput(x.shape, "float32");
     const describe = () => describeUnary(dnnl, UNARY[kernel], length);
-    primitives.run(`${kernel} ${length}`, describe, [x, y].map(at));
+    primitives.run(`${kernel} ${length}`, ELEMENT * length, describe, [x, y].map(at));
     return y;
   };
 
@@ -85,6 +85,7 @@ export function elementwiseKernels({ dnnl, primitives, at }: Context): Record<st
     const y = call.backend.makeOutput(a.shape, "float32");
     primitives.run(
       `${kernel} ${shape.rows} ${shape.columns} ${shape.b}`,
+      ELEMENT * size(a.shape),
       () => describeBinary(dnnl, BINARY[kernel], shape),
       [a, b, y].map(at),
     );

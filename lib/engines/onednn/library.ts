@@ -5,7 +5,7 @@ import process from "node:process";
 import { allowed, environment } from "../environment.ts";
 import { type Foreign, foreign } from "../ffi.ts";
 import { type Dnnl, open } from "./api.ts";
-import { limit, prepare } from "./threads.ts";
+import { prepare, type Threads, threads } from "./threads.ts";
 
 /** The names of the library's file, newest version first. */
 const NAMES: Record<string, string[]> = {
@@ -37,6 +37,7 @@ function candidates(): string[] {
 export interface Library {
   dnnl: Dnnl;
   ffi: Foreign;
+  threads: Threads;
 }
 
 /**
@@ -50,9 +51,7 @@ export async function find(): Promise<Library> {
   const obstacles: string[] = [];
   for (const path of candidates()) {
     try {
-      const dnnl = open(ffi, path);
-      limit(ffi, path);
-      return { dnnl, ffi };
+      return { dnnl: open(ffi, path), ffi, threads: threads(ffi, path) };
     } catch (error) {
       obstacles.push((error as Error).message.split("\n")[0]);
     }

@@ -1,8 +1,7 @@
 /**
  * Primitives of oneDNN, ready to run on addresses: built once for each shape, kept while they are in use.
  */
-import type { Foreign } from "../ffi.ts";
-import type { Dnnl } from "./api.ts";
+import type { Library } from "./library.ts";
 
 /** One argument of a primitive: its number, and the layout that our memory has. */
 export interface Operand {
@@ -49,8 +48,12 @@ export interface Description {
 
 /** Primitives by what they compute. */
 export interface Primitives {
-  /** Runs a primitive on addresses in the order of its operands; `describe` is called where it is new. */
-  run(key: string, describe: () => Description, addresses: readonly number[]): void;
+  /**
+   * Runs a primitive on addresses in the order of its operands; `describe` is called where it is new.
+   *
+   * @param work how many operations it is, always the same for a key: little work is done by one thread
+   */
+  run(key: string, work: number, describe: () => Description, addresses: readonly number[]): void;
   /** how many are kept */
   size(): number;
 }
@@ -65,8 +68,13 @@ function pairs(...entries: [argument: number, memory: number][]): BigUint64Array
   return BigUint64Array.from(entries.flat().map(BigInt));
 }
 
+/** Operations that one thread does sooner than it wakes the others, which takes 10 to 50 µs. */
+const LIGHT = 4e6;
+/** What an element counts where it is read, computed and written, in operations of a matrix product. */
+export const ELEMENT = 100;
+
 /** No primitives yet; above the capacity the one unused for longest is destroyed. */
-export function primitives(dnnl: Dnnl, ffi: Foreign, capacity = CAPACITY): Primitives {
+export function primitives({ dnnl, ffi, threads }: Library, capacity = CAPACITY): Primitives {
   const { functions, engine, stream } = dnnl;
   const kept = new Map<string, Primitive>();
 
@@ -146,19 +154,28 @@ export function primitives(dnnl: Dnnl, ffi: Foreign, capacity = CAPACITY): Primi
     }
   }
 
+  function compute({ memories, reorder, ...own }: Primitive, addresses: readonly number[]): void {
+    for (let i = 0; i < memories.length; i++) {
+      functions.dnnl_memory_set_data_handle(memories[i], addresses[i]);
+    }
+    if (reorder) {
+      functions.dnnl_memory_set_data_handle(reorder.memory, reserve(reorder.bytes));
+      if (!reorder.after) execute(reorder);
+    }
+    execute(own);
+    if (reorder?.after) execute(reorder);
+    functions.dnnl_stream_wait(stream);
+  }
+
   return {
-    run(key, describe, addresses) {
-      const primitive = find(key, describe), { memories, reorder } = primitive;
-      for (let i = 0; i < memories.length; i++) {
-        functions.dnnl_memory_set_data_handle(memories[i], addresses[i]);
+    run(key, work, describe, addresses) {
+      const alone = work < LIGHT && threads.count > 1;
+      if (alone) threads.set(1); // the primitive is built for as many, too
+      try {
+        compute(find(key, describe), addresses);
+      } finally {
+        if (alone) threads.set(threads.count);
       }
-      if (reorder) {
-        functions.dnnl_memory_set_data_handle(reorder.memory, reserve(reorder.bytes));
-        if (!reorder.after) execute(reorder);
-      }
-      execute(primitive);
-      if (reorder?.after) execute(reorder);
-      functions.dnnl_stream_wait(stream);
     },
     size: () => kept.size,
   };

@@ -80,6 +80,7 @@ export function productKernel({ dnnl, primitives, at }: Context): Kernel {
     const more = { bias: bias !== undefined && bias !== null, activation: activationOf(attrs) };
     primitives.run(
       `AB ${keyOf(shape)} ${JSON.stringify(more)}`,
+      2 * size(shape.batch) * shape.m * k * n,
       () => product(dnnl, shape, more),
       [a, b, y, ...(more.bias ? [bias] : [])].map(at),
     );

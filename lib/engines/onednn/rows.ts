@@ -1,12 +1,11 @@
 /** What oneDNN does to whole rows: softmax, and the exchange of axes. */
-import type * as tf from "@tensorflow/tfjs";
 import { type Shape, size } from "../../tensor/shape.ts";
 import type { Dnnl } from "./api.ts";
 import type { Context, Kernel } from "./context.ts";
-import { ARGUMENT, type Description, FORWARD } from "./primitive.ts";
+import { ARGUMENT, type Description, ELEMENT, FORWARD } from "./primitive.ts";
 
-/** Below so many elements the wasm engine is faster: waking the threads costs about 50 µs. */
-const SMALL = 2 ** 15;
+/** Below so many elements the wasm engine is as fast. */
+const SMALL = 2 ** 13;
 
 const ACCURATE = 0x30000; // dnnl_softmax_accurate
 
@@ -53,7 +52,12 @@ export function rowKernels({ dnnl, primitives, at }: Context): Record<string, Ke
     if (size(shape) < SMALL || (dim !== -1 && dim !== shape.length - 1)) return shipped(call);
     const y = backend.makeOutput(shape, "float32");
     const describe = () => describeSoftmax(dnnl, rows, columns);
-    primitives.run(`softmax ${rows} ${columns}`, describe, [logits, y].map(at));
+    primitives.run(
+      `softmax ${rows} ${columns}`,
+      ELEMENT * rows * columns,
+      describe,
+      [logits, y].map(at),
+    );
     return y;
   };
 
@@ -63,7 +67,8 @@ export function rowKernels({ dnnl, primitives, at }: Context): Record<string, Ke
     if (size(lengths) < SMALL || order.every((axis, at) => axis === at)) return shipped(call);
     const y = backend.makeOutput((attrs.perm as number[]).map((axis) => x.shape[axis]), "float32");
     const describe = () => describeTranspose(dnnl, lengths, order);
-    primitives.run(`transpose ${lengths} ${order}`, describe, ([x, y] as tf.TensorInfo[]).map(at));
+    const work = ELEMENT * size(lengths);
+    primitives.run(`transpose ${lengths} ${order}`, work, describe, [x, y].map(at));
     return y;
   };
   return { Softmax: softmax, Transpose: transpose };

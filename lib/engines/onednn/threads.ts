@@ -22,23 +22,34 @@ export function prepare(ffi: Foreign): void {
   }
 }
 
+/** The threads of a library's OpenMP. */
+export interface Threads {
+  /** how many compute what is worth sharing */
+  count: number;
+  /** how many compute from now on */
+  set(count: number): void;
+}
+
 /**
  * After it is loaded: `LOWRANK_THREADS` threads; without that what `OMP_NUM_THREADS` says, or the cores.
  *
  * @throws {RangeError} where `LOWRANK_THREADS` is no whole number above 0
  */
-export function limit(ffi: Foreign, path: string): void {
-  const asked = environment("LOWRANK_THREADS"),
-    count = Number(asked ?? navigator.hardwareConcurrency);
+export function threads(ffi: Foreign, path: string): Threads {
+  const asked = environment("LOWRANK_THREADS");
+  const count = Number(
+    asked ?? environment("OMP_NUM_THREADS")?.split(",")[0] ?? navigator.hardwareConcurrency,
+  );
   if (!Number.isInteger(count) || count < 1) {
     throw new RangeError(
       `Cannot set LOWRANK_THREADS as it must be a whole number above 0: current value is ${asked}`,
     );
   }
-  if (!asked && environment("OMP_NUM_THREADS")) return;
   try {
-    ffi.open(path, { omp_set_num_threads: "i:v" }).omp_set_num_threads(count);
+    const { omp_set_num_threads: set } = ffi.open(path, { omp_set_num_threads: "i:v" });
+    set(count);
+    return { count, set };
   } catch {
-    // built on other threads than OpenMP's: it keeps its own number
+    return { count, set() {} }; // built on other threads than OpenMP's: it keeps its own number
   }
 }
