@@ -191,8 +191,10 @@ const rotation = (axes: number): Keys => ({
 });
 
 /**
- * x · a2ᵀ · a1ᵀ and b2 before b1, as LyCORIS has it since 2.0; until then a1 came before a2 and b1 before b2, which is
- * seen by where a1 and a2 have the input's length.
+ * A = a1 · a2 and B = b1 · b2 in PyTorch's order; in LyCORIS before 3.0 they were a2 · a1 and b2 · b1.
+ *
+ * One of the two fits, unless the layer is square. Then the input's length, which is not below the rank, tells: it
+ * comes first in a1, before 3.0 in a2.
  */
 const glora: Keys = {
   required: [["a1.weight", "a2.weight", "b1.weight", "b2.weight"]],
@@ -201,7 +203,8 @@ const glora: Keys = {
     const [a1, a2, b1, b2] = ["a1", "a2", "b1", "b2"].map((name) => torch[`${name}.weight`]);
     const pairs = (a1: tf.Tensor, a2: tf.Tensor, b1: tf.Tensor, b2: tf.Tensor) =>
       a1.shape[1] === a2.shape[0] && b1.shape[1] === b2.shape[0] && a1.shape[1] === b1.shape[1];
-    const old = !pairs(a1, a2, b1, b2) && pairs(a2, a1, b2, b1);
+    const wide = a1.shape[0] < a1.shape[1]!;
+    const old = pairs(a2, a1, b2, b1) && (wide || !pairs(a1, a2, b1, b2));
     const [upA, downA, upB, downB] = old ? [a2, a1, b2, b1] : [a1, a2, b1, b2];
     const factors = {
       downA: matrix(downA),

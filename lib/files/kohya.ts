@@ -51,6 +51,12 @@ function checkLengths(algorithm: AlgorithmName, factors: Factors): void {
   equal(axis("down", -1), axis("lambda", 0));
   equal(axis("downA", 0), axis("upA", -1), axis("downB", -2));
   equal(axis("blocks", -1), axis("blocks", -2));
+  if (algorithm === "boft") {
+    const [m, n, b] = factors.blocks!.shape;
+    if (n % 2 ** (m - 1) !== 0 || b % 2 !== 0) {
+      throw new RangeError(`current blocks are ${show(factors.blocks!.shape)}, no butterfly`);
+    }
+  }
   equal(axis("difference", -1), axis("bias", 0));
   if (algorithm !== "loha") return;
   equal(axis("down1", 0), axis("down2", 0));

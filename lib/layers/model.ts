@@ -52,7 +52,7 @@ export interface AttachedModel {
   readonly adapters: ReadonlyMap<string, Adapter>;
   /** s of all of them: read from the first, set on every one */
   strength: number;
-  /** DyLoRA: the rank of all of them; undefined: all ranks, and drawn in training */
+  /** DyLoRA, T-LoRA: how many ranks all of them use; undefined: all, which of DyLoRA are drawn in training */
   active?: number;
   /** how many numbers are trained */
   readonly parameters: number;

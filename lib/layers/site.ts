@@ -15,7 +15,7 @@ export interface Attached {
   readonly adapter: Adapter;
   /** s, read at every call */
   strength: number;
-  /** DyLoRA: how many ranks are used outside training, and in it when set; undefined: all, and drawn in training */
+  /** DyLoRA, T-LoRA: how many ranks are used; undefined: all, which of DyLoRA are drawn in training */
   active?: number;
   /** W′ − W at strength 1, `[...k, I/G, O]`, the caller's */
   delta(): tf.Tensor;

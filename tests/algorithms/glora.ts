@@ -29,25 +29,25 @@ general("computes op(x + s·A(x); W) + s·B(x)", () => {
   const expected = tf.add(convolve(tf.add(x, tf.mul(A, s)), W), tf.mul(B, s));
   close(convolve(x, merge(W, adapter, { strength: 0.7 })), expected);
 });
-general("reads the old layout, where a1 came before a2 and b1 before b2", async () => {
-  const adapter = trained([5, 7], 2), W = tensor([5, 7], 1), expected = merge(W, adapter);
-  const { alpha, ...now } = kohya.write(adapter);
-  const old = {
-    alpha,
-    "a1.weight": now["a2.weight"],
-    "a2.weight": now["a1.weight"],
-    "b1.weight": now["b2.weight"],
-    "b2.weight": now["b1.weight"],
-  };
-  assert.equal(old["a1.weight"].shape, [2, 5]);
-  assert.equal(now["a1.weight"].shape, [5, 2]);
-  for (const torch of [{ alpha, ...now }, old]) {
-    close(merge(W, kohya.read(torch)!), expected);
-  }
-  const { adapters } = await files.open(await files.encode(new Map([["layer", adapter]])));
-  close(merge(W, adapters.get("layer")!), expected);
-  dispose(adapters.get("layer")!);
-});
+for (const [I, O, rank] of [[5, 7, 2], [7, 5, 3], [6, 6, 2], [4, 8, 4]]) {
+  general(`reads both layouts of a file, of [${I}, ${O}] at rank ${rank}`, async () => {
+    const adapter = trained([I, O], rank), W = tensor([I, O], 1), expected = merge(W, adapter);
+    const { alpha, ...now } = kohya.write(adapter);
+    assert.equal(now["a1.weight"].shape, [I, rank]);
+    // before LyCORIS 3.0 the down side was called 1
+    const before = {
+      alpha,
+      "a1.weight": now["a2.weight"],
+      "a2.weight": now["a1.weight"],
+      "b1.weight": now["b2.weight"],
+      "b2.weight": now["b1.weight"],
+    };
+    for (const torch of [{ alpha, ...now }, before]) close(merge(W, kohya.read(torch)!), expected);
+    const { adapters } = await files.open(await files.encode(new Map([["layer", adapter]])));
+    close(merge(W, adapters.get("layer")!), expected);
+    dispose(adapters.get("layer")!);
+  });
+}
 general("refuses factors that fit each other in neither layout", () => {
   const { "a1.weight": _, ...rest } = kohya.write(trained([5, 7], 2));
   assert.throws(

@@ -6,6 +6,7 @@ import { boft, merge, oft } from "../../mod.ts";
 import { type Adapter, mapFactors } from "../../lib/adapter/adapter.ts";
 import { view } from "../../lib/adapter/view.ts";
 import { constrain } from "../../lib/algorithms/oft.ts";
+import * as kohya from "../../lib/files/kohya.ts";
 import { cayley, skew } from "../../lib/tensor/cayley.ts";
 import { close, leakless } from "../support/close.ts";
 import { values } from "../support/geometries.ts";
@@ -111,5 +112,11 @@ butterfly("refuses outputs that are no even block times a power of two", () => {
     assert.throws(() => boft.create([4, O], rank), /must be a power of two/);
   }
   assert.equal(boft.create([4, 320], 32).factors.blocks.shape, [5, 16, 20, 20]);
+});
+butterfly("refuses a file whose blocks are no butterfly", () => {
+  for (const shape of [[3, 2, 4, 4], [2, 3, 4, 4], [2, 2, 3, 3], [2, 2, 4, 2]]) {
+    const torch = { oft_blocks: tf.zeros(shape), alpha: tf.scalar(0) };
+    assert.throws(() => kohya.read(torch), /current (blocks|factors) are/);
+  }
 });
 butterfly.run();
