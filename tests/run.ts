@@ -32,6 +32,7 @@ for (const [index, file] of files.entries()) {
   uvu.UVU_INDEX = index;
   uvu.UVU_QUEUE[index] = [];
   console.log(`\n${file}`);
+  const start = performance.now();
   try {
     await import(new URL(file, import.meta.url).href);
     if (uvu.UVU_QUEUE[index].length === 0) throw new Error(`${file} runs no suite: call .run()`);
@@ -46,6 +47,7 @@ for (const [index, file] of files.entries()) {
     failed++;
     console.error(error);
   }
+  console.log(`${((performance.now() - start) / 1000).toFixed(1)} s`);
 }
 
 if (passed + failed === 0) {
