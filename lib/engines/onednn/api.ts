@@ -79,11 +79,6 @@ const KINDS = {
     v3: "dnnl_matmul_primitive_desc_create",
     v2: "dnnl_matmul_desc_init",
   },
-  binary: {
-    parameters: "ihhh",
-    v3: "dnnl_binary_primitive_desc_create",
-    v2: "dnnl_binary_desc_init",
-  },
   unary: {
     parameters: "iihhff",
     since3: [3],

@@ -1,9 +1,9 @@
 /** The table of TensorFlow.js's kernels that oneDNN computes. */
 import type { Context, Kernel } from "./context.ts";
 import { convolutionKernels } from "./convolution.ts";
-import { elementwiseKernels } from "./elementwise.ts";
 import { productKernel } from "./product.ts";
 import { rowKernels } from "./rows.ts";
+import { unaryKernels } from "./unary.ts";
 
 /** Every kernel by its name; all of them are for float32. */
 export function kernels(context: Context): Record<string, Kernel> {
@@ -23,7 +23,7 @@ export function kernels(context: Context): Record<string, Kernel> {
     DepthwiseConv2dNativeBackpropFilter: depthwise.backpropFilter,
     BatchMatMul: product,
     _FusedMatMul: product,
-    ...elementwiseKernels(context),
     ...rowKernels(context),
+    ...unaryKernels(context),
   };
 }

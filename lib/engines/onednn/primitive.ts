@@ -16,7 +16,7 @@ export interface Operand {
 /** `dnnl_forward_inference`. */
 export const FORWARD = 96;
 /** `DNNL_ARG_*`. */
-export const ARGUMENT = { source: 1, second: 2, destination: 17, weights: 33, bias: 41 } as const;
+export const ARGUMENT = { source: 1, destination: 17, weights: 33, bias: 41 } as const;
 /** `DNNL_ARG_DIFF_*`. */
 export const GRADIENT = { source: 129, destination: 145, weights: 161 } as const;
 /** `dnnl_query_*_md`. */
