@@ -106,6 +106,7 @@ export function checkAttach(
  * Makes the layer's own weights untrainable, whether or not the layer was frozen before, and wraps its call.
  *
  * They are moved to the list of those that never train: `compile` of a Sequential sets the flags of the others.
+ * Among the layer's weights they stay the first, so that `layer.getWeights()[0]` is the kernel as before.
  */
 function occupy(layer: tf.layers.Layer, host: Host): Site {
   const own = [...host._trainableWeights], others = [...host._nonTrainableWeights];
@@ -118,12 +119,15 @@ function occupy(layer: tf.layers.Layer, host: Host): Site {
   sites.set(layer, site);
   touched.add(layer);
   host.call = adaptedCall(layer);
+  const weights = { get: () => [...own, ...others, ...host._trainableWeights], configurable: true };
+  Object.defineProperty(host, "weights", weights);
   return site;
 }
 
 /** Gives the layer its own call and its own trainable weights back. */
 function vacate(layer: tf.layers.Layer, host: Host, site: Site): void {
   delete (host as { call?: unknown }).call;
+  delete (host as { weights?: unknown }).weights;
   site.own.forEach((weight, i) => weight.trainable = site.flags[i]);
   host._trainableWeights = site.own;
   host._nonTrainableWeights = site.others;

@@ -119,6 +119,7 @@ for (const [name, x, make] of LAYERS) {
       const layer = make(x), input = tensor(x, 1);
       const before = run(layer, input), weights = layer.getWeights().map(numbers);
       const first = put(layer);
+      assert.equal(layer.getWeights().map(numbers).slice(0, weights.length), weights);
       close(run(layer, input), before);
       train(first.adapter);
       first.strength = 0.7;
