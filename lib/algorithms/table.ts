@@ -45,11 +45,10 @@ const row = <F extends Factors>(
   lowRank: algorithm.lowRank,
 } as Row);
 
-const SCALE = ["alpha", "rankScale"];
-/** what is done to a ΔW that stands by itself */
-const DORA = ["dora", "base"], DROPOUT = ["dropout"];
-const ROWS = ["rankDropout", "rankDropoutScale"];
-const ALONE = [...SCALE, ...DORA, ...DROPOUT, ...ROWS];
+const SCALE = ["alpha", "rankScale"], DORA = ["dora", "base"];
+const CHANNELS = ["rankDropout", "rankDropoutScale"], DROPOUTS = ["dropout", ...CHANNELS];
+/** of a scaled ΔW that does not depend on the base */
+const ALONE = [...SCALE, ...DORA, ...DROPOUTS];
 const RANKLESS = { ranked: false, scaled: false, bounded: false };
 const ROTATION = { scaled: false, bounded: false, relative: true };
 
@@ -63,12 +62,12 @@ export const ALGORITHMS = {
   ),
   ia3: row(ia3, ["onInput"], { ...RANKLESS, relative: true }),
   dylora: row(dylora, ["block", "alpha"]),
-  full: row(full, ["bias", ...ROWS], RANKLESS),
-  norm: row(norm, ["bias", ...ROWS], RANKLESS),
+  full: row(full, ["bias", ...CHANNELS], RANKLESS),
+  norm: row(norm, ["bias", ...CHANNELS], RANKLESS),
   oft: row(oft, ["rescaled", "constraint", "rankDropout"], ROTATION),
   boft: row(boft, ["rescaled", "constraint"], ROTATION),
-  glora: row(glora, ["scalar", ...SCALE, ...DROPOUT, ...ROWS], { relative: true }),
-  tlora: row(tlora, ["triplets", "base", "alpha", ...DROPOUT, ...ROWS], { relative: true }),
+  glora: row(glora, ["scalar", ...SCALE, ...DROPOUTS], { relative: true }),
+  tlora: row(tlora, ["triplets", "base", "alpha", ...DROPOUTS], { relative: true }),
 };
 
 /** `lora`, `loha`, `lokr`, `ia3`, `dylora`, `full`, `norm`, `oft`, `boft`, `glora`, `tlora`. */

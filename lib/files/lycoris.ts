@@ -53,6 +53,9 @@ export function write(modules: ReadonlyMap<string, Stored>, metadata: Metadata):
   return { tensors, metadata };
 }
 
+/** LyCORIS's name of an algorithm, where it is not this library's. */
+const NAMES: Record<string, string | undefined> = { oft: "diag-oft" };
+
 /** What kohya's readers look for, when nothing else is told. */
 export function described(adapters: ReadonlyMap<string, Adapter>): Metadata {
   const all = [...adapters.values()];
@@ -62,6 +65,8 @@ export function described(adapters: ReadonlyMap<string, Adapter>): Metadata {
     ss_network_module: "lycoris.kohya",
     ss_network_dim: String(one(all.map(({ rank }) => rank))),
     ss_network_alpha: String(one(all.map(({ alpha }) => alpha))),
-    ss_network_args: JSON.stringify({ algo: one(all.map(({ algorithm }) => algorithm)) }),
+    ss_network_args: JSON.stringify({
+      algo: one(all.map(({ algorithm }) => NAMES[algorithm] ?? algorithm)),
+    }),
   };
 }
