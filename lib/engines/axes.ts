@@ -30,6 +30,7 @@ export interface Axis {
  * @param attributes TensorFlow.js's: `strides, pad, dilations`, each a number or one an axis; `pad` may be
  * a list of pairs for all axes, batch and channels too
  * @param dy `[N, ...out, O]` where it is known: it decides how many outputs there are
+ * @throws {TypeError} for channels first
  * @throws {RangeError} when the kernel is larger than the padded input
  */
 export function axes(
@@ -38,6 +39,12 @@ export function axes(
   attributes: Record<string, unknown>,
   dy?: Shape,
 ): Axis[] {
+  const { dataFormat = "NHWC" } = attributes;
+  if (dataFormat !== "NHWC" && dataFormat !== "NDHWC") {
+    throw new TypeError(
+      `Cannot convolve tensors as channels must be their last axis: current dataFormat is ${dataFormat}`,
+    );
+  }
   const pad = attributes.pad as Geometry["padding"];
   const at = extent(filter, x.slice(1, -1), {
     strides: attributes.strides as Geometry["strides"],

@@ -74,6 +74,8 @@ const rows: Row[] = [
   ...fused,
   ...pools,
   ["sum of rows", [[70, 60]], (x) => tf.sum(x, 0)],
+  ["sum of one row", [[1, 5000]], (x) => tf.sum(x, 0)],
+  ["sum of a prime number of rows", [[71, 60]], (x) => tf.sum(x, 0)],
   ["sum over batch and space", [[4, 9, 8, 16]], (x) => tf.sum(x, [0, 1, 2])],
   ["sum that keeps its axes", [[4, 9, 8, 16]], (x) => tf.sum(x, [1, 0], true)],
   ["sum over the last axis", [[40, 9, 17]], (x) => tf.sum(x, -1)],

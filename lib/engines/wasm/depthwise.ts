@@ -50,7 +50,7 @@ export function depthwiseBackpropFilter(
   const shape = attrs.filterShape as Shape, [, , channels, each] = shape;
   const [rows, columns] = axes(x.shape, shape, attrs, dy.shape);
   const gradient = backend.makeOutput([...shape], "float32");
-  const sums = floats(backend, gradient).fill(0);
+  const result = floats(backend, gradient).fill(0);
   const step = columns.stride * channels, wide = channels * each;
   const seen = rowsOf(x.shape, shape, rows, columns);
   if (each === 1 && channels % 4 === 0) {
@@ -67,6 +67,7 @@ export function depthwiseBackpropFilter(
     return gradient;
   }
   const from = floats(backend, x), error = floats(backend, dy);
+  const sums = new Float64Array(result.length);
   for (const row of seen) {
     for (let q = 0; q < row.count; q++) {
       const a = row.x + q * step, b = row.dy + q * wide, sum = row.tap * wide;
@@ -75,5 +76,6 @@ export function depthwiseBackpropFilter(
       }
     }
   }
+  result.set(sums);
   return gradient;
 }

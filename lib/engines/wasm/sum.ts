@@ -6,13 +6,19 @@ import { type Call, compose, type Run } from "./compose.ts";
 /** Below so many elements the backend's own kernel is as fast. */
 const SMALL = 4096;
 
-/** The mean of every column, `[a, b, C]` → `[1, 1, 1, C]`: over b, then over a, so that rounding stays small. */
-function average(run: Run, x: tf.TensorInfo, a: number, b: number): tf.TensorInfo {
-  const C = size(x.shape) / (a * b), fixed = { strides: 1, pad: "valid" };
-  const lines = run("Reshape", { x }, { shape: [a, b, 1, C] });
-  const means = run("AvgPool", { x: lines }, { filterSize: [b, 1], ...fixed });
-  const column = run("Reshape", { x: means }, { shape: [1, a, 1, C] });
-  return run("AvgPool", { x: column }, { filterSize: [a, 1], ...fixed });
+/** The mean of every column of some matrices, `[parts, rows, C]` → `[parts, C]`. */
+function means(run: Run, x: tf.TensorInfo, parts: number, rows: number): tf.TensorInfo {
+  if (rows === 1) return x; // XNNPACK refuses an average of one
+  const C = size(x.shape) / (parts * rows);
+  const images = run("Reshape", { x }, { shape: [parts, rows, 1, C] });
+  return run("AvgPool", { x: images }, { filterSize: [rows, 1], strides: 1, pad: "valid" });
+}
+
+/** The mean of every column, `[rows, C]` → `[C]`: of the means of parts, so that rounding stays small. */
+function average(run: Run, x: tf.TensorInfo, rows: number): tf.TensorInfo {
+  let parts = Math.floor(Math.sqrt(rows));
+  while (rows % parts !== 0) parts--;
+  return means(run, means(run, x, parts, rows / parts), 1, parts);
 }
 
 /** How many of the leading axes are summed away if those are all, and at least one axis stays; else 0. */
@@ -22,30 +28,26 @@ function leading({ inputs: { x }, attrs }: Call): number {
   return fits && x.dtype === "float32" && size(x.shape) >= SMALL ? axes.length : 0;
 }
 
-function columns(call: Call, count: number, scale: number): tf.TensorInfo {
+/** Σ, or the mean, of x over the first axes. */
+function columns(call: Call, axes: number, rows: number, scale: number): tf.TensorInfo {
   const { inputs: { x }, attrs: { keepDims }, backend } = call;
-  const kept = x.shape.slice(count);
+  const shape = [...(keepDims ? Array(axes).fill(1) : []), ...x.shape.slice(axes)];
   return compose(backend, (run) => {
-    const a = size(x.shape.slice(0, Math.ceil(count / 2)));
-    const means = average(run, x, a, size(x.shape.slice(0, count)) / a);
-    const factor = run("Fill", {}, { shape: [], value: scale, dtype: "float32" });
-    const scaled = scale === 1 ? means : run("Multiply", { a: means, b: factor });
-    return run("Reshape", { x: scaled }, {
-      shape: keepDims ? [...Array(count).fill(1), ...kept] : kept,
-    });
+    const a = average(run, x, rows);
+    if (scale === 1) return run("Reshape", { x: a }, { shape });
+    const b = run("Fill", {}, { shape: [], value: scale, dtype: "float32" });
+    return run("Reshape", { x: run("Multiply", { a, b }) }, { shape });
   });
 }
 
 /** Σ of x over axes. */
 export function sum(call: Call, shipped: (call: Call) => tf.TensorInfo): tf.TensorInfo {
-  const count = leading(call);
-  return count === 0
-    ? shipped(call)
-    : columns(call, count, size(call.inputs.x.shape.slice(0, count)));
+  const axes = leading(call), rows = size(call.inputs.x.shape.slice(0, axes));
+  return axes === 0 ? shipped(call) : columns(call, axes, rows, rows);
 }
 
 /** The mean of x over axes. */
 export function mean(call: Call, shipped: (call: Call) => tf.TensorInfo): tf.TensorInfo {
-  const count = leading(call);
-  return count === 0 ? shipped(call) : columns(call, count, 1);
+  const axes = leading(call), rows = size(call.inputs.x.shape.slice(0, axes));
+  return axes === 0 ? shipped(call) : columns(call, axes, rows, 1);
 }

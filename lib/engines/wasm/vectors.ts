@@ -86,7 +86,6 @@ function product(multiply: Multiply): Routine {
       const offset = (row: number, half: number) => VECTOR * (2 * row + half);
       const [once, left] = countdown(names, "count");
       return [
-        ...blocks.flatMap(({ row, half, c }) => set(c, load(get("c"), offset(row, half)))),
         ...repeat([
           ...halves.map((half) => set(`b${half}`, load(get("b"), VECTOR * half))),
           ...rows.flatMap((row) => [
@@ -99,7 +98,11 @@ function product(multiply: Multiply): Routine {
           advance(names, "b", get("pitch")),
           once,
         ], left),
-        ...blocks.flatMap(({ row, half, c }) => store(get("c"), get(c), offset(row, half))),
+        // only now to what is there, or a long sum's small terms would be rounded away one by one
+        ...blocks.flatMap(({ row, half, c }) => {
+          const at = offset(row, half);
+          return store(get("c"), plus(load(get("c"), at), get(c)), at);
+        }),
       ];
     },
   };
@@ -155,14 +158,13 @@ function dot(multiply: Multiply): Routine {
       const { get, set } = names;
       const [once, left] = countdown(names, "count");
       return [
-        ...set("c", load(get("sum"))),
         ...repeat([
           set("c", multiply(load(get("a")), load(get("b")), get("c"))),
           advance(names, "a", get("step")),
           advance(names, "b", get("pitch")),
           once,
         ], left),
-        ...store(get("sum"), get("c")),
+        ...store(get("sum"), plus(load(get("sum")), get("c"))),
       ];
     },
   };
