@@ -33,7 +33,7 @@ export let name: string | undefined;
  * Selects the engine that computes from now on.
  *
  * "auto" is the environment's `LOWRANK_ENGINE` where that is set; otherwise a backend from outside this
- * library which is already selected (`tfjs-node-gpu` selects itself when imported) stays; otherwise the
+ * library, which the program selected or registered (importing `tfjs-node-gpu` does both); otherwise the
  * fastest engine that starts.
  *
  * @returns the name of the backend selected
@@ -41,30 +41,10 @@ export let name: string | undefined;
  * @throws {Error} when the engine asked for, or every engine, cannot start here
  */
 export async function use(choice: "auto" | EngineName = "auto"): Promise<string> {
-  const asked = choice === "auto" ? environment("LOWRANK_ENGINE") ?? "auto" : choice;
-  if (asked !== "auto") {
-    const engine = ENGINES.find((engine) => engine.name === asked);
-    if (!engine) {
-      const names = ENGINES.map((engine) => engine.name).join(", ");
-      throw new RangeError(
-        `Cannot use engine "${asked}" as it must be one of auto, ${names}: ` +
-          `current ${choice === "auto" ? "LOWRANK_ENGINE" : "name"} is ${asked}`,
-      );
-    }
-    const obstacle = await attempt(engine);
-    if (obstacle) throw new Error(`Cannot use engine "${asked}" as it must start: ${obstacle}`);
-    return name = engine.name;
-  }
-  const selected = tf.getBackend();
-  const ours = ENGINES.some((engine) => engine.name === selected);
-  if (selected && !ours) return name = selected;
-  const obstacles = [];
-  for (const engine of ENGINES) {
-    const obstacle = await attempt(engine);
-    if (!obstacle) return name = engine.name;
-    obstacles.push(`${engine.name}: ${obstacle}`);
-  }
-  throw new Error(`Cannot use any engine as one must start: ${obstacles.join("; ")}`);
+  const told = choice === "auto" ? environment("LOWRANK_ENGINE") : undefined;
+  const asked = told ?? choice;
+  if (asked === "auto") return name = await outside() ?? await fastest();
+  return name = await start(asked, told === undefined ? "name" : "LOWRANK_ENGINE");
 }
 
 /** Every engine, fastest first, with true where it can start or the reason why not. */
@@ -74,6 +54,43 @@ export async function list(): Promise<{ name: EngineName; available: true | stri
     rows.push({ name: engine.name, available: await engine.available() });
   }
   return rows;
+}
+
+/** Backends that importing TensorFlow.js or this library registers: nobody asked for those. */
+const OWN = ["webgl", ...ENGINES.map((engine) => engine.name as string)];
+
+/** A backend that the program selected itself, or else registered; undefined where it did neither. */
+async function outside(): Promise<string | undefined> {
+  const selected = tf.getBackend();
+  if (selected && !OWN.includes(selected)) return selected;
+  const registered = Object.entries(tf.engine().registryFactory)
+    .filter(([name]) => !OWN.includes(name))
+    .sort(([, a], [, b]) => b.priority - a.priority);
+  for (const [name] of registered) if (await tf.setBackend(name)) return name;
+}
+
+async function fastest(): Promise<string> {
+  const obstacles = [];
+  for (const engine of ENGINES) {
+    const obstacle = await attempt(engine);
+    if (!obstacle) return engine.name;
+    obstacles.push(`${engine.name}: ${obstacle}`);
+  }
+  throw new Error(`Cannot use any engine as one must start: ${obstacles.join("; ")}`);
+}
+
+/** Starts the engine of a name, which came from an argument or a variable. */
+async function start(asked: string, from: string): Promise<string> {
+  const engine = ENGINES.find((engine) => engine.name === asked);
+  if (!engine) {
+    const names = ENGINES.map((engine) => engine.name).join(", ");
+    throw new RangeError(
+      `Cannot use engine "${asked}" as it must be one of auto, ${names}: current ${from} is ${asked}`,
+    );
+  }
+  const obstacle = await attempt(engine);
+  if (obstacle) throw new Error(`Cannot use engine "${asked}" as it must start: ${obstacle}`);
+  return engine.name;
 }
 
 /** Starts an engine, or says in a sentence why it cannot. */

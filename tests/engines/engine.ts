@@ -31,12 +31,13 @@ use("lets the environment decide for auto, and refuses what it does not know", a
   assert.match(error.message, /"abacus".*auto, .*wasm, cpu.*LOWRANK_ENGINE/);
 });
 
-use("leaves a backend from outside alone for auto", async () => {
+use("prefers for auto a backend from outside, selected or only registered", async () => {
   await engine.use("cpu");
   tf.registerBackend("outside", () => tf.findBackend("cpu"));
-  await tf.setBackend("outside");
-  const kept = await under({ LOWRANK_ENGINE: undefined }, () => engine.use("auto"));
-  assert.is(kept, "outside");
+  await under({ LOWRANK_ENGINE: undefined }, async () => {
+    assert.is(await engine.use("auto"), "outside");
+    assert.is(await engine.use("auto"), "outside");
+  });
   await engine.use("cpu");
   tf.removeBackend("outside");
 });
