@@ -222,7 +222,7 @@ export type { Adapter, AdapterOptions } from "./lib/adapter/adapter.ts";
 export type { Route } from "./lib/adapter/route.ts";
 export type { Cost } from "./lib/algorithms/algorithm.ts";
 export type { AlgorithmName } from "./lib/algorithms/table.ts";
-export type { AdapterFile, SaveOptions } from "./lib/files/adapters.ts";
+export type { AdapterFile, OpenOptions, SaveOptions } from "./lib/files/adapters.ts";
 export type { AttachedModel, ModelOptions } from "./lib/layers/model.ts";
 export type { Attached } from "./lib/layers/site.ts";
 export type { Geometry } from "./lib/tensor/geometry.ts";

@@ -26,7 +26,6 @@ import {
 } from "./safetensors.ts";
 import { pathOf, type Place, urlOf } from "./source.ts";
 
-export { hashes } from "./hashes.ts";
 export { modelOf, rename } from "./names.ts";
 
 /** Every dialect, in the order in which a file is tried. To add one: its file, and a row here. */
@@ -120,6 +119,20 @@ async function beside(place: Place): Promise<string | undefined> {
  *
  * @param place a path, a folder of PEFT or diffusers, a URL (by HTTP ranges), a Blob, or the bytes
  * @throws {SyntaxError} for a file that is not safetensors, or factors that do not fit each other
+ *
+ * @example
+ * ```ts
+ * import { files, lora } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const given = new Map([["block.conv", lora.create([3, 3, 4, 8], 2)]]);
+ * const bytes = await files.encode(given, { dialect: "peft", dtype: "f16" });
+ *
+ * const { dialect, adapters, leftovers } = await files.open(bytes);
+ * assert.is(dialect, "peft");
+ * assert.equal([...adapters.get("block.conv")!.shape], [3, 3, 4, 8]);
+ * assert.is(leftovers.size, 0);
+ * ```
  */
 export async function open(place: Place, { config }: OpenOptions = {}): Promise<AdapterFile> {
   const source = await fileAt(place);

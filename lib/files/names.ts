@@ -240,6 +240,16 @@ function index(model: Model): Map<string, Names | undefined> {
  * @param model `"sd15"`, `"sd21"`, `"sdxl"`; another model of such a family and its modules; or the paths of the
  *   modules of any other network, whose names are its own everywhere
  * @throws {RangeError} for a name that the model does not have, or two values that would get one name
+ *
+ * @example
+ * ```ts
+ * import { files } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const kohya = new Map([["lora_unet_mid_block_attentions_0_proj_in", 1]]);
+ * const renamed = files.rename(kohya, { to: "diffusers", model: "sd15" });
+ * assert.equal([...renamed], [["unet.mid_block.attentions.0.proj_in", 1]]);
+ * ```
  */
 export function rename<T>(
   values: ReadonlyMap<string, T>,

@@ -130,6 +130,15 @@ peft(
   },
 );
 
+peft("the magnitude of a dense layer is [O], of a convolution [1, O, 1, 1]", async () => {
+  const dora = (shape: number[]) => trained("lora", shape, 2, { dora: "output" });
+  const given = new Map([["fc", dora([6, 8])], ["conv", dora([3, 3, 6, 8])]]);
+  const { tensors } = parse(await encode(given, { dialect: "peft" }));
+  const shape = (layer: string) =>
+    tensors.get(`base_model.model.${layer}.lora_magnitude_vector`)!.shape;
+  assert.equal([shape("fc"), shape("conv")], [[8], [1, 8, 1, 1]]);
+});
+
 peft(
   "a folder has two files, keeps what else its configuration says, and is opened by its path",
   async () => {
