@@ -2,7 +2,12 @@
 import * as tf from "@tensorflow/tfjs";
 import { rowOf } from "../algorithms/table.ts";
 import * as dylora from "../algorithms/dylora.ts";
-import type { Adapter } from "./adapter.ts";
+import { type Adapter, scale } from "./adapter.ts";
+
+/** Whether an adapter is a down · up and no more: without the base, without a bias. */
+export function hasLowRankForm({ algorithm, dora, factors: { bias } }: Adapter): boolean {
+  return rowOf(algorithm).lowRank !== undefined && !dora && !bias;
+}
 
 /**
  * `down` `[...k, I/G, R]` and `up` `[R, O]` with down · up = ΔW, exactly and unscaled, whatever the algorithm: R is r for
@@ -24,6 +29,15 @@ export function lowRankForm(adapter: Adapter): { down: tf.Tensor; up: tf.Tensor 
     );
   }
   return tf.tidy(() => lowRank(adapter.factors));
+}
+
+/** {@link lowRankForm} with `scale` and `scalar` multiplied in: down · up is what the adapter adds at strength 1. */
+export function foldedForm(adapter: Adapter): { down: tf.Tensor; up: tf.Tensor } {
+  return tf.tidy(() => {
+    const { down, up } = lowRankForm(adapter), { scalar } = adapter.factors, f = scale(adapter);
+    const scaled = f === 1 ? up : tf.mul(up, f);
+    return { down, up: scalar ? tf.mul(scaled, scalar) : scaled };
+  });
 }
 
 /**
