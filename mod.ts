@@ -208,10 +208,15 @@ export const tlora: Ranked<tloraAlgorithm.Factors> & { ranksAt: typeof tloraAlgo
 };
 
 export { copy, dispose, parameters, scale } from "./lib/adapter/adapter.ts";
+export { blockOf } from "./lib/adapter/block.ts";
 export { conform } from "./lib/adapter/conform.ts";
+export { convert } from "./lib/adapter/convert.ts";
+export { join } from "./lib/adapter/join.ts";
 export { lowRankForm, truncate } from "./lib/adapter/low_rank.ts";
 export { type Cap, cap, capped } from "./lib/adapter/max_norm.ts";
 export { delta, merge, mergeBias, unmerge } from "./lib/adapter/merge.ts";
+export { resize, resizeAll } from "./lib/adapter/resize.ts";
+export { combine, sum } from "./lib/adapter/sum.ts";
 export { attachAny as attach } from "./lib/layers/model.ts";
 export { attachedTo } from "./lib/layers/site.ts";
 export * as engine from "./lib/engines/engine.ts";
@@ -219,6 +224,10 @@ export * as files from "./lib/files/adapters.ts";
 export * as tf from "./lib/tf.ts";
 
 export type { Adapter, AdapterOptions } from "./lib/adapter/adapter.ts";
+export type { Fit, Quality } from "./lib/adapter/fit.ts";
+export type { Joined, JoinOptions, Named, Slice } from "./lib/adapter/join.ts";
+export type { Cut } from "./lib/adapter/rank.ts";
+export type { ResizeAllOptions, Resized, ResizedAll, ResizeOptions } from "./lib/adapter/resize.ts";
 export type { Route } from "./lib/adapter/route.ts";
 export type { Cost } from "./lib/algorithms/algorithm.ts";
 export type { AlgorithmName } from "./lib/algorithms/table.ts";

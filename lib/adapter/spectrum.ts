@@ -1,0 +1,119 @@
+/**
+ * The singular values of an adapter's ΔW and its best pairs of every rank, from the factors, in float64.
+ *
+ * ΔW is never built where its factors are smaller: with `down = Q R` and `upᵀ = P S`, `ΔW = Q (R Sᵀ) Pᵀ`, and R Sᵀ is
+ * of the rank of the factors.
+ */
+import type * as tf from "@tensorflow/tfjs";
+import type * as lokr from "../algorithms/lokr.ts";
+import * as lora from "../algorithms/lora.ts";
+import { type Matrix, matrix, multiply, transpose } from "../tensor/matrix.ts";
+import { qr } from "../tensor/qr.ts";
+import { inputs, outputs, size } from "../tensor/shape.ts";
+import { lost, type Svd, svd } from "../tensor/svd.ts";
+import { tidy } from "../tensor/tidy.ts";
+import { type Adapter, scale } from "./adapter.ts";
+import { lowRankForm } from "./low_rank.ts";
+
+/** ΔW as a sum of orthogonal matrices of rank 1, the largest first. */
+export interface Spectrum {
+  /** singular values, descending */
+  readonly s: Float64Array;
+  /** ‖ΔW − ΔW′‖ / ‖ΔW‖ of the best ΔW′ of a rank, 0 where ΔW is 0 */
+  error(rank: number): number;
+  /** the best ΔW′ of a rank: `down` `[k·I/G, n]`, `up` `[n, O]`, each with √σ of every σ */
+  pair(rank: number): { down: Matrix; up: Matrix };
+}
+
+/** A tensor's numbers, all axes but the last as rows. */
+export function matrixOf(tensor: tf.Tensor): Matrix {
+  const columns = outputs(tensor.shape);
+  return matrix(size(tensor.shape) / columns, columns, tensor.dataSync());
+}
+
+/** `D · U`, decomposed without building it where it is larger than its factors. */
+function decomposed(down: Matrix, up: Matrix): Svd {
+  if (down.columns >= Math.min(down.rows, up.columns)) return svd(multiply(down, up));
+  const one = qr(down), two = qr(transpose(up));
+  const { u, s, v } = svd(multiply(one.r, transpose(two.r)));
+  return { u: multiply(one.q, u), s, v: multiply(two.q, v) };
+}
+
+/** Of a decomposition the first n pairs. */
+function pairOf({ u, s, v }: Svd, n: number): { down: Matrix; up: Matrix } {
+  const down = matrix(u.rows, n), up = matrix(n, v.rows);
+  for (let j = 0; j < n; j++) {
+    const root = Math.sqrt(s[j]);
+    for (let i = 0; i < u.rows; i++) down.data[i * n + j] = u.data[i * u.columns + j] * root;
+    for (let o = 0; o < v.rows; o++) up.data[j * v.rows + o] = v.data[o * v.columns + j] * root;
+  }
+  return { down, up };
+}
+
+/** What an SVD tells. */
+export function spectrumOf(decomposition: Svd): Spectrum {
+  const { s } = decomposition;
+  return { s, error: (rank) => lost(s, rank), pair: (rank) => pairOf(decomposition, rank) };
+}
+
+/** w1 or w2 of a LoKr, decomposed. */
+function part(w: tf.Tensor | undefined, pair: lora.Factors): Svd {
+  if (w) return svd(matrixOf(w));
+  const { down, up } = tidy(() => {
+    const { down, up } = lora.lowRank(pair);
+    return { down: matrixOf(down), up: matrixOf(up) };
+  });
+  return decomposed(down, up);
+}
+
+/**
+ * `w1 ⊗ w2 = Σ_ij σ_i τ_j (u_i ⊗ x_j)(v_i ⊗ y_j)ᵀ`: the decompositions of the two parts, each small, and the products of their
+ * singular values sorted.
+ */
+function lokrSpectrum(factors: lokr.Factors, factor: number): Spectrum {
+  const { w1, down1, up1, w2, down2, up2, core2 } = factors;
+  const one = part(w1, { down: down1!, up: up1! });
+  const two = part(w2, { down: down2!, up: up2!, core: core2 });
+  const products = Array.from(
+    one.s,
+    (σ, i) => Array.from(two.s, (τ, j) => ({ i, j, s: σ * τ * Math.abs(factor) })),
+  ).flat().sort((a, b) => b.s - a.s);
+  const s = Float64Array.from(products, ({ s }) => s);
+  const ik = inputs((w2 ?? (core2 ? down2 : down2)!).shape);
+  const vectors = (n: number): Svd => {
+    const taps = two.u.rows / ik, im = one.u.rows, om = one.v.rows, ok = two.v.rows;
+    const u = matrix(taps * im * ik, n), v = matrix(om * ok, n);
+    for (let t = 0; t < n; t++) {
+      const { i, j } = products[t];
+      for (let row = 0; row < u.rows; row++) {
+        const tap = Math.floor(row / (im * ik)), b = Math.floor(row / ik) % im, d = row % ik;
+        u.data[row * n + t] = one.u.data[b * one.u.columns + i] *
+          two.u.data[(tap * ik + d) * two.u.columns + j];
+      }
+      for (let o = 0; o < v.rows; o++) {
+        v.data[o * n + t] = Math.sign(factor) *
+          one.v.data[Math.floor(o / ok) * one.v.columns + i] *
+          two.v.data[(o % ok) * two.v.columns + j];
+      }
+    }
+    return { u, s: s.subarray(0, n), v };
+  };
+  return { s, error: (rank) => lost(s, rank), pair: (rank) => pairOf(vectors(rank), rank) };
+}
+
+/**
+ * The spectrum of what an adapter adds at strength 1; under DoRA of scale · ΔW, before the lengths.
+ *
+ * @throws {TypeError} for (IA)^3, whose ΔW depends on the base
+ */
+export function spectrum(adapter: Adapter): Spectrum {
+  const { scalar } = adapter.factors;
+  const factor = scale(adapter) * (scalar ? scalar.dataSync()[0] : 1);
+  if (adapter.algorithm === "lokr") return lokrSpectrum(adapter.factors as lokr.Factors, factor);
+  const { down, up } = tidy(() => {
+    const { down, up } = lowRankForm({ ...adapter, dora: false });
+    return { down: matrixOf(down), up: matrixOf(up) };
+  });
+  for (let i = 0; i < up.data.length; i++) up.data[i] *= factor;
+  return spectrumOf(decomposed(down, up));
+}
