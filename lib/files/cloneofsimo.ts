@@ -46,20 +46,14 @@ export function told(layer: string): string {
 
 /** Plain LoRA, and DyLoRA as one. */
 export function hold(layer: string, adapter: Adapter): Adapter {
-  const { algorithm, dora, factors } = adapter;
-  if (!["lora", "dylora"].includes(algorithm) || factors.core || dora) {
-    const kind = `${algorithm}${factors.core ? " with a core" : ""}${dora ? " with dora" : ""}`;
-    refuse(layer, NAME, "it holds plain LoRA only", `algorithm is ${kind}, save it as kohya`);
-  }
-  if (!POSITION.test(layer)) {
-    refuse(
-      layer,
-      NAME,
-      "its modules are positions in the network's walk",
-      "name is none, rename it unet:0, unet:1, … or text_encoder:0, … in that order",
-    );
-  }
-  return fold(adapter);
+  const folded = fold(layer, adapter, NAME);
+  if (POSITION.test(layer)) return folded;
+  return refuse(
+    layer,
+    NAME,
+    "its modules are positions in the network's walk",
+    "name is none, rename it unet:0, unet:1, … or text_encoder:0, … in that order",
+  );
 }
 
 export function write(modules: ReadonlyMap<string, Stored>, metadata: Metadata): Written {

@@ -22,7 +22,6 @@ import {
   type Location,
   type Metadata,
   type Reading,
-  refuse,
   type Stored,
   type Written,
 } from "./dialect.ts";
@@ -109,20 +108,7 @@ export function told(layer: string): string {
 
 /** LoRA (with a magnitude by output) and DyLoRA as one. */
 export function hold(layer: string, adapter: Adapter): Adapter {
-  const { algorithm, dora, factors } = adapter;
-  if (!["lora", "dylora"].includes(algorithm) || factors.core || dora === "input") {
-    const kind = `${algorithm}${factors.core ? " with a core" : ""}${
-      dora ? ` with dora by ${dora}` : ""
-    }`;
-    const remedy = ["loha", "lokr", "ia3"].includes(algorithm) ? "kohya or peft" : "kohya";
-    refuse(
-      layer,
-      NAME,
-      "it holds LoRA without core, its magnitude by output",
-      `algorithm is ${kind}, save it as ${remedy}`,
-    );
-  }
-  return fold(adapter);
+  return fold(layer, adapter, NAME, ["output"]);
 }
 
 export function write(modules: ReadonlyMap<string, Stored>, metadata: Metadata): Written {
