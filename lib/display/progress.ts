@@ -1,17 +1,12 @@
 /**
- * One line of progress on a terminal; where nobody looks, nothing.
+ * One line of progress on a terminal or in a notebook; where nobody looks, nothing.
  *
  * Our own few lines, as the maintained packages of npm redraw from timers, which do not fire while an
  * engine computes, and hide the cursor, which stays hidden after an error. Here is nothing to restore.
  */
-import process from "node:process";
+import { type Screen, screen as current } from "./screen.ts";
 
-/** What {@link progress} needs of a stream. */
-export interface Screen {
-  isTTY?: boolean;
-  columns?: number;
-  write(text: string): unknown;
-}
+export type { Screen } from "./screen.ts";
 
 /** How far something is. */
 export interface Progress {
@@ -31,7 +26,7 @@ const WIDTH = 24;
  * @param total how many units there are; Infinity where nobody knows, then they are only counted
  * @param screen where people look; written to only if it is a terminal
  */
-export function progress(title: string, total: number, screen: Screen = process.stderr): Progress {
+export function progress(title: string, total: number, screen: Screen = current()): Progress {
   const start = performance.now();
   let finished = 0, shown = start, drawn = false, text = "";
 

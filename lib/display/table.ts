@@ -14,17 +14,30 @@ const DECIMALS = 4;
  * edge; so do texts that begin as numbers do, such as `97.1 %`.
  */
 export function table(rows: readonly Row[]): string {
-  const headings = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-  const columns = headings.map((heading) => {
-    const values = rows.map((row) => row[heading] ?? "");
-    const cells = texts(values);
+  const columns = columnsOf(rows).map(({ heading, cells, right }) => {
     const width = Math.max(...[heading, ...cells].map((cell) => cell.length));
-    const right = values.every((value) => typeof value === "number" || /^([-+]?\d|$)/.test(value));
     const align = (cell: string) => right ? cell.padStart(width) : cell.padEnd(width);
     return [align(heading), "─".repeat(width), ...cells.map(align)];
   });
   const lines = columns[0]?.map((_, line) => columns.map((cells) => cells[line]).join("  ")) ?? [];
   return lines.map((line) => line.trimEnd()).join("\n");
+}
+
+/** One column: its cells as text, and whether they stand at its right edge. */
+interface Column {
+  heading: string;
+  cells: string[];
+  right: boolean;
+}
+
+/** The columns of rows, in the order in which the rows first name them. */
+export function columnsOf(rows: readonly Row[]): Column[] {
+  const headings = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  return headings.map((heading) => {
+    const values = rows.map((row) => row[heading] ?? "");
+    const right = values.every((value) => typeof value === "number" || /^([-+]?\d|$)/.test(value));
+    return { heading, cells: texts(values), right };
+  });
 }
 
 /** The values of one column as text. */

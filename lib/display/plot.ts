@@ -1,0 +1,18 @@
+/** Figures of plotly.js in a notebook. */
+import { drawn } from "./draw.ts";
+import { type Picture, picture } from "./picture.ts";
+import { type Figure, themed } from "./theme.ts";
+
+/**
+ * A figure of plotly.js as it is shown: interactive where Plotly is, a picture where notebooks are only read.
+ *
+ * Titles may be texts alone; axes should have one, with its unit. Outside a notebook nothing is drawn until
+ * `await plot(figure).save("figure.png")`.
+ */
+export function plot(figure: Figure): Picture {
+  const { data, layout } = themed(figure);
+  const title = (layout.title as { text?: string } | undefined)?.text;
+  return picture(() => drawn(figure), `Figure${title ? `: ${title}` : ""}`, {
+    "application/vnd.plotly.v1+json": { data, layout, config: { displayModeBar: false } },
+  });
+}

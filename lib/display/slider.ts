@@ -1,0 +1,76 @@
+/** A control under a picture that follows it. */
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { DISPLAY, escaped, type Shown } from "./bundle.ts";
+import { kernel, place } from "./kernel.ts";
+import { FONT, TEXT } from "./theme.ts";
+
+/** What a slider runs over. */
+export interface Range {
+  min: number;
+  max: number;
+  /** 1 unless told */
+  step?: number;
+  /** where it begins; the least unless told */
+  value?: number;
+}
+
+/**
+ * Shows what `onchange` returns, and under it a slider that changes it: `await slider("rank r", { min: 1, max: 32 }, draw)`.
+ *
+ * The page of the slider asks a server that this program opens on 127.0.0.1, at an address that only the page knows;
+ * readers of the notebook see the picture as it was last. Outside a notebook `onchange` is called once.
+ *
+ * @returns what `onchange` returned first
+ */
+export async function slider<S extends Shown>(
+  name: string,
+  { min, max, step = 1, value = min }: Range,
+  onchange: (value: number) => S | Promise<S>,
+): Promise<void> {
+  const first = await onchange(value);
+  if (!kernel()) return;
+  const show = place(), secret = crypto.randomUUID();
+  await show(await first[DISPLAY]());
+
+  let wanted = value, busy = false;
+  const follow = async () => { // a move during a drawing is answered by the next one, and only the latest is drawn
+    if (busy) return;
+    busy = true;
+    try {
+      for (let drawn = value; drawn !== wanted;) {
+        drawn = wanted;
+        await show(await (await onchange(drawn))[DISPLAY]());
+      }
+    } finally {
+      value = wanted;
+      busy = false;
+    }
+  };
+  const page = `<!doctype html><meta charset="utf-8"><style>
+body { margin: 0; font: 13px ${FONT}; color: ${TEXT}; display: flex; gap: 1em; align-items: center }
+input { width: 24em }</style><label for="s">${escaped(name)}</label>
+<input id="s" type="range" min="${min}" max="${max}" step="${step}" value="${value}"><output>${value}</output>
+<script>const s = document.querySelector("input"), o = document.querySelector("output");
+s.oninput = () => { o.textContent = s.value; fetch("?value=" + s.value, { method: "POST" }) }</script>`;
+  const server = createServer((request, response) => {
+    const url = new URL(request.url ?? "/", "http://127.0.0.1");
+    const number = Number(url.searchParams.get("value"));
+    if (url.pathname !== `/${secret}`) return void response.writeHead(404).end();
+    if (request.method !== "POST") {
+      return void response.setHeader("content-type", "text/html").end(page);
+    }
+    if (!(number >= min && number <= max)) return void response.writeHead(400).end();
+    wanted = number;
+    void follow();
+    response.writeHead(204).end();
+  });
+  server.unref();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await place()({
+    "text/html":
+      `<iframe src="http://127.0.0.1:${port}/${secret}" width="720" height="32" style="border:0"></iframe>`,
+    "text/plain": `slider: ${name}, ${min} to ${max}`,
+  });
+}
