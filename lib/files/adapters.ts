@@ -1,21 +1,21 @@
 /** A file of adapters: opened from anything that holds one, encoded, saved. */
-import { mkdir, readFile, stat } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import * as tf from "@tensorflow/tfjs";
 import { type Adapter, dispose } from "../adapter/adapter.ts";
 import { tidy } from "../tensor/tidy.ts";
-import * as cloneofsimo from "./cloneofsimo.ts";
-import { type Dialect, type Metadata, refuse, type Stored } from "./dialect.ts";
-import * as diffusers from "./diffusers.ts";
+import type { Metadata, Stored } from "./dialect.ts";
+import { type DialectName, dialectOf, NAMES, recognize } from "./dialects.ts";
 import { replaceFile } from "./disk.ts";
 import { fromFloat32, toFloat32 } from "./floats.ts";
-import { type Hashes, hashes } from "./hashes.ts";
+import { beside, fileAt, INSIDE, isPeft } from "./folder.ts";
+import { hashed } from "./hashes.ts";
 import { KEYS } from "./keys.ts";
 import * as kohya from "./kohya.ts";
-import * as lycoris from "./lycoris.ts";
-import { type Model, modelOf, rename } from "./names.ts";
+import { described } from "./lycoris.ts";
+import type { Model } from "./names.ts";
 import { note, recall } from "./notes.ts";
-import * as peft from "./peft.ts";
+import { CONFIG } from "./peft.ts";
 import {
   type Dtype,
   open as openTensors,
@@ -24,15 +24,11 @@ import {
   type TensorView,
   write,
 } from "./safetensors.ts";
-import { pathOf, type Place, urlOf } from "./source.ts";
+import type { Place } from "./source.ts";
+import { spell } from "./spell.ts";
 
+export type { DialectName } from "./dialects.ts";
 export { modelOf, rename } from "./names.ts";
-
-/** Every dialect, in the order in which a file is tried. To add one: its file, and a row here. */
-const DIALECTS = { peft, diffusers, cloneofsimo, kohya: lycoris } satisfies Record<string, Dialect>;
-
-/** The dialects that are read and written. */
-export type DialectName = keyof typeof DIALECTS;
 
 /** What a file of adapters holds. */
 export interface AdapterFile {
@@ -82,35 +78,6 @@ function isWhole(suffixes: readonly string[]): boolean {
     );
 }
 
-/** Names under which a folder has its tensors: PEFT's and diffusers'. */
-const INSIDE = ["adapter_model.safetensors", "pytorch_lora_weights.safetensors"];
-
-/** The file that a place is, or that a folder holds. */
-async function fileAt(place: Place): Promise<Place> {
-  const path = pathOf(place);
-  if (path === undefined || !(await stat(path)).isDirectory()) return place;
-  for (const name of INSIDE) {
-    if (await stat(join(path, name)).catch(() => undefined)) return join(path, name);
-  }
-  throw new RangeError(
-    `Cannot open "${path}" as a folder must have ${
-      INSIDE.join(" or ")
-    }: current folder has neither`,
-  );
-}
-
-/** The text of PEFT's configuration beside a file, if there is one. */
-async function beside(place: Place): Promise<string | undefined> {
-  const path = pathOf(place), url = urlOf(place);
-  if (path !== undefined) {
-    return await readFile(join(dirname(path), peft.CONFIG), "utf8").catch(() => undefined);
-  }
-  if (!url?.protocol.startsWith("http")) return undefined;
-  const response = await fetch(new URL(peft.CONFIG, url));
-  const text = await response.text();
-  return response.ok ? text : undefined;
-}
-
 /**
  * The adapters in a file, of whichever dialect its keys are: kohya / LyCORIS, PEFT, diffusers, cloneofsimo.
  *
@@ -138,17 +105,11 @@ export async function open(place: Place, { config }: OpenOptions = {}): Promise<
   const source = await fileAt(place);
   await using file = await openTensors(source);
   const keys = [...file.tensors.keys()], metadata = { ...file.metadata };
-  const told = config === undefined && !(peft.CONFIG in metadata) &&
-      peft.matches(keys, metadata)
-    ? await beside(source)
-    : config;
-  if (told !== undefined) {
-    metadata[peft.CONFIG] = typeof told === "string" ? told : JSON.stringify(told);
-  }
-
-  const names = Object.keys(DIALECTS) as DialectName[];
-  const dialect = names.find((name) => DIALECTS[name].matches(keys, metadata))!;
-  const { locate, layer, implied, translate } = (DIALECTS[dialect] as Dialect).read(metadata);
+  const told = config ??
+    (isPeft(source, keys) ? metadata[CONFIG] ?? await beside(source) : undefined);
+  if (told !== undefined) metadata[CONFIG] = typeof told === "string" ? told : JSON.stringify(told);
+  const dialect = told === undefined ? recognize(keys, metadata) : "peft";
+  const { locate, layer, implied, translate } = dialectOf(dialect).read(metadata);
   const modules = new Map<string, { suffix: string; key: string }[]>();
   for (const key of keys) {
     const found = locate(key);
@@ -166,6 +127,10 @@ export async function open(place: Place, { config }: OpenOptions = {}): Promise<
       const found = readModule(module, views, translate);
       if (!found) continue;
       const { name = layer(module), adapter } = recall(metadata, layer(module), found);
+      if (adapters.has(name)) {
+        dispose(adapter);
+        continue;
+      }
       adapters.set(name, adapter);
       for (const { key } of parts) leftovers.delete(key);
     }
@@ -202,37 +167,6 @@ const DTYPES: Record<NonNullable<SaveOptions["dtype"]>, Dtype> = {
   bf16: "BF16",
 };
 
-/**
- * The adapters under names that a dialect can read: the paths of modules, but for kohya's own.
- *
- * kohya's names tell no path, so that they are looked up in the model, or in the published ones. PEFT has a folder
- * for a network: the network's name is left out where there is one only.
- */
-function respell(
-  adapters: ReadonlyMap<string, Adapter>,
-  dialect: DialectName,
-  model: Model | undefined,
-): ReadonlyMap<string, Adapter> {
-  const foreign = [...adapters.keys()].find(lycoris.isKohya);
-  if (dialect === "cloneofsimo" || !model && (dialect === "kohya" || !foreign)) return adapters;
-  const known = model ?? modelOf(adapters.keys());
-  if (known === undefined) {
-    const remedy = "pass { model: the paths of its modules }";
-    return refuse(
-      foreign!,
-      dialect,
-      "its keys are paths of modules",
-      `name is kohya's for a module of no model known here, ${remedy}`,
-    );
-  }
-  if (dialect === "kohya") return rename(adapters, { to: "kohya", model: known });
-  const paths = rename(adapters, { to: "diffusers", model: known });
-  const networks = new Set([...paths.keys()].map((path) => path.split(".")[0]));
-  return dialect === "peft" && networks.size === 1
-    ? rename(paths, { to: "path", model: known })
-    : paths;
-}
-
 /** The tensors of a file in PyTorch's layout, each turned into bytes when its turn comes, and its metadata. */
 interface Layout {
   entries: TensorEntry[];
@@ -255,19 +189,21 @@ async function layOut(
     );
   };
   check("dtype", Object.keys(DTYPES), dtype);
-  check("dialect", Object.keys(DIALECTS), dialect);
-  const { hold, told, write } = DIALECTS[dialect] as Dialect;
-  const { metadata = dialect === "kohya" ? lycoris.described(adapters) : {} } = options;
+  check("dialect", NAMES, dialect);
+  const { hold, told, write } = dialectOf(dialect);
+  const { metadata = dialect === "kohya" ? described(adapters) : {} } = options;
   const { lowrank: _old, ...given } = metadata, notes: Record<string, unknown> = {};
+  const store = (layer: string, adapter: Adapter): Stored => {
+    const held = hold(layer, adapter), torch = kohya.write(held), { factors: _, ...plain } = held;
+    const kept = note(layer, told(layer), held, torch);
+    if (kept) notes[told(layer)] = kept;
+    return { adapter: plain, torch };
+  };
   const written = tidy(() => {
-    const modules = new Map<string, Stored>();
-    for (const [layer, adapter] of respell(adapters, dialect, model)) {
-      const held = hold(layer, adapter), torch = kohya.write(held), { factors: _, ...plain } = held;
-      const kept = note(layer, told(layer), held, torch);
-      if (kept) notes[told(layer)] = kept;
-      modules.set(layer, { adapter: plain, torch });
-    }
-    return write(modules, given);
+    const modules = [...spell(adapters, dialect, model)].map(([layer, adapter]) =>
+      [layer, tidy(() => store(layer, adapter))] as const
+    );
+    return write(new Map(modules), given);
   });
   const tensors = written.tensors.map(([, tensor]) => tensor);
   const entries = written.tensors.map(([name, tensor]): TensorEntry => {
@@ -290,25 +226,6 @@ async function layOut(
     tf.dispose(tensors);
     throw error;
   }
-}
-
-/** Metadata whose hashes are those of the tensors. */
-async function hashed(
-  entries: readonly TensorEntry[],
-  metadata: Metadata,
-  add = false,
-): Promise<Metadata> {
-  const described = Object.keys(metadata).some((key) => key.startsWith("modelspec."));
-  const wanted: Record<keyof Hashes, boolean> = {
-    sshs_model_hash: add,
-    sshs_legacy_hash: add,
-    "modelspec.hash_sha256": add && described,
-  };
-  const names = (Object.keys(wanted) as (keyof Hashes)[])
-    .filter((name) => wanted[name] || name in metadata);
-  if (names.length === 0) return metadata;
-  const made = await hashes(entries, metadata);
-  return { ...metadata, ...Object.fromEntries(names.map((name) => [name, made[name]])) };
 }
 
 /**
@@ -354,11 +271,11 @@ export async function save(
     if (options.dialect !== "peft" || basename(file) !== INSIDE[0]) {
       return await write(file, entries, metadata);
     }
-    const { [peft.CONFIG]: config, ...rest } = metadata;
+    const { [CONFIG]: config, ...rest } = metadata;
     await mkdir(dirname(file), { recursive: true });
     await write(file, entries, rest);
     await replaceFile(
-      join(dirname(file), peft.CONFIG),
+      join(dirname(file), CONFIG),
       (put) => put(new TextEncoder().encode(config)),
     );
   } finally {

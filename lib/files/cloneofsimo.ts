@@ -28,10 +28,12 @@ const TARGETS: Record<string, { linear: string[]; conv: string[] }> = {
   text_encoder: { linear: ["CLIPAttention"], conv: ["CLIPAttention"] },
 };
 
+/** A file with a factor at a position. */
 export function matches(keys: readonly string[]): boolean {
   return keys.some((key) => KEY.test(key));
 }
 
+/** Without alpha, which then is the rank. */
 export function read(): Reading {
   const locate = (key: string) => {
     const found = KEY.exec(key);
@@ -40,6 +42,7 @@ export function read(): Reading {
   return { locate, layer: told, implied: [], translate: (_, torch) => torch };
 }
 
+/** A module's position is its key. */
 export function told(layer: string): string {
   return layer;
 }
@@ -56,6 +59,7 @@ export function hold(layer: string, adapter: Adapter): Adapter {
   );
 }
 
+/** Positions count from 0 without gaps; ranks and classes are told in the metadata. */
 export function write(modules: ReadonlyMap<string, Stored>, metadata: Metadata): Written {
   const kept = Object.entries(metadata).filter(([key]) => !/^\w+:\d+:rank$/.test(key));
   const told: Metadata = Object.fromEntries(kept), networks = new Map<string, number[]>();

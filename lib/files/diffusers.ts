@@ -26,8 +26,9 @@ import {
   type Written,
 } from "./dialect.ts";
 import { fold } from "./fold.ts";
-import { keyed, lora, loraFields } from "./peft.ts";
+import { keyed, lora } from "./peft.ts";
 import { checkLora, chosen, type Config, parseConfig } from "./peft_config.ts";
+import { loraFields } from "./peft_fields.ts";
 
 const NAME = "diffusers";
 
@@ -65,6 +66,7 @@ function locate(key: string): Location | undefined {
   return { module: pathOf(path, suffix.source.startsWith("_lora")), suffix: kohya };
 }
 
+/** A file with a factor under any of the suffixes. */
 export function matches(keys: readonly string[]): boolean {
   return keys.some((key) => /^lora_(down|up)/.test(locate(key)?.suffix ?? ""));
 }
@@ -80,6 +82,7 @@ function unpacked(packed: Config, network: string): Config {
   return Object.fromEntries(own.map(([field, value]) => [field.slice(network.length), value]));
 }
 
+/** By the configuration in the metadata, where a key does not tell alpha. */
 export function read(metadata: Metadata): Reading {
   const packed = CONFIG in metadata ? parseConfig(metadata[CONFIG], CONFIG) : {};
   const translators = new Map<string, ReturnType<typeof lora>>();
@@ -102,6 +105,7 @@ export function read(metadata: Metadata): Reading {
   return { locate, layer: told, implied: [], translate };
 }
 
+/** A module's path is its key. */
 export function told(layer: string): string {
   return layer;
 }
@@ -111,6 +115,7 @@ export function hold(layer: string, adapter: Adapter): Adapter {
   return fold(layer, adapter, NAME, ["output"]);
 }
 
+/** With a configuration in the metadata, by which diffusers tells modules of other ranks. */
 export function write(modules: ReadonlyMap<string, Stored>, metadata: Metadata): Written {
   const tensors = [...modules].flatMap(([layer, stored]) =>
     keyed(stored).map(([suffix, tensor]) =>

@@ -65,3 +65,24 @@ function withEmpty(header: Uint8Array): Uint8Array {
   padded.set(bytes);
   return padded;
 }
+
+/**
+ * Metadata whose hashes are those of the tensors: those that it has already, and all if asked.
+ */
+export async function hashed(
+  entries: readonly TensorEntry[],
+  metadata: Record<string, string>,
+  add = false,
+): Promise<Record<string, string>> {
+  const described = Object.keys(metadata).some((key) => key.startsWith("modelspec."));
+  const wanted: Record<keyof Hashes, boolean> = {
+    sshs_model_hash: add,
+    sshs_legacy_hash: add,
+    "modelspec.hash_sha256": add && described,
+  };
+  const names = (Object.keys(wanted) as (keyof Hashes)[])
+    .filter((name) => wanted[name] || name in metadata);
+  if (names.length === 0) return metadata;
+  const made = await hashes(entries, metadata);
+  return { ...metadata, ...Object.fromEntries(names.map((name) => [name, made[name]])) };
+}

@@ -23,6 +23,7 @@ export function matches(): boolean {
   return true;
 }
 
+/** By kohya's suffixes as they are. */
 export function read(): Reading {
   const locate = (key: string) => {
     const suffix = SUFFIXES.find((suffix) => key.endsWith(`.${suffix}`));
@@ -39,10 +40,12 @@ export function told(layer: string): string {
   return layer.replaceAll(".", "_");
 }
 
+/** Every adapter. */
 export function hold(_layer: string, adapter: Adapter): Adapter {
   return adapter;
 }
 
+/** kohya's own names as they are, others behind LyCORIS's prefix. */
 export function write(modules: ReadonlyMap<string, Stored>, metadata: Metadata): Written {
   const tensors = [...modules].flatMap(([layer, { torch }]) => {
     const name = told(layer), module = isKohya(name) ? name : LYCORIS + name;

@@ -22,7 +22,7 @@ export type Model =
   | readonly string[];
 
 /** Where a checkpoint keeps a module's weight. */
-export interface Place {
+export interface InCheckpoint {
   weight: string;
   /** where its bias would be */
   bias?: string;
@@ -45,7 +45,7 @@ export interface Names {
   /** kohya's prefix and LDM's path; of a UNet */
   sgm?: string;
   /** in a CompVis / SGM checkpoint */
-  ldm?: Place;
+  ldm?: InCheckpoint;
 }
 
 /** A network within a model: how kohya and a checkpoint begin its names. */
@@ -53,7 +53,7 @@ interface Network {
   kohya: string;
   ldm: string;
   /** its module's place, by the path after `ldm` */
-  place(path: string, modules: ReadonlySet<string>): Place | undefined;
+  place(path: string, modules: ReadonlySet<string>): InCheckpoint | undefined;
 }
 
 const TRANSFORMERS = (ldm: string, kohya: string): Network => ({
@@ -78,7 +78,7 @@ const NETWORKS: Record<Family, Record<string, Network>> = {
   },
 };
 
-const weightOf = (path: string): Place => ({
+const weightOf = (path: string): InCheckpoint => ({
   weight: `${path}.weight`,
   ...(!path.includes("embeddings.") && { bias: `${path}.bias` }),
 });
@@ -108,7 +108,7 @@ const ENDS: Record<string, string> = {
  * On the way down a block is n ResNets and a downsampler, an entry each; on the way up n ResNets, the last of which
  * has the upsampler in its own entry, behind the attention if there is one.
  */
-function compvis(path: string, modules: ReadonlySet<string>): Place | undefined {
+function compvis(path: string, modules: ReadonlySet<string>): InCheckpoint | undefined {
   if (path in ENDS) return weightOf(ENDS[path]);
   const found = /^(down_blocks|up_blocks|mid_block)\.(?:(\d+)\.)?([a-z]+)\.(\d+)\.(.+)$/.exec(path);
   if (!found) return undefined;
@@ -146,7 +146,7 @@ const LAYER: Record<string, string> = {
 const THIRDS = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
 
 /** A module of CLIP as OpenCLIP calls it. */
-function openclip(path: string): Place | undefined {
+function openclip(path: string): InCheckpoint | undefined {
   if (path === "text_projection") return { weight: path, transposed: true };
   if (path === "text_model.final_layer_norm") return weightOf("ln_final");
   if (path === "text_model.embeddings.token_embedding") return { weight: "token_embedding.weight" };

@@ -16,20 +16,11 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import type { Adapter } from "../adapter/adapter.ts";
-import { isWide, space } from "../tensor/shape.ts";
+import { space } from "../tensor/shape.ts";
 import { type Metadata, type Reading, refuse, type Stored, type Written } from "./dialect.ts";
 import type { Torch } from "./kohya.ts";
-import {
-  checkLora,
-  chosen,
-  type Config,
-  expression,
-  listed,
-  parseConfig,
-  ranked,
-  scaling,
-} from "./peft_config.ts";
-import { lokrFields } from "./peft_lokr.ts";
+import { checkLora, chosen, type Config, listed, parseConfig, scaling } from "./peft_config.ts";
+import { FIELDS } from "./peft_fields.ts";
 
 const NAME = "peft";
 const PREFIX = "base_model.model.";
@@ -64,10 +55,12 @@ const KINDS: Record<string, { type: string; space: readonly number[] }> = {
   ia3: { type: "IA3", space: [0, 2, 3] },
 };
 
-export function matches(keys: readonly string[], metadata: Metadata): boolean {
-  return CONFIG in metadata || keys.some((key) => key.startsWith(PREFIX));
+/** A file whose keys begin as PEFT's do; one that has a configuration beside it may do without. */
+export function matches(keys: readonly string[]): boolean {
+  return keys.some((key) => key.startsWith(PREFIX));
 }
 
+/** Needs the configuration among the metadata. */
 export function read(metadata: Metadata): Reading {
   const text = metadata[CONFIG];
   if (text === undefined) {
@@ -134,6 +127,8 @@ function lycoris(config: Config): (path: string, torch: Torch) => Torch {
   const scaleOf = scaling(config);
   return (path, torch) => {
     const { rank, scale } = scaleOf(path), { lokr_w1, lokr_w2 } = torch;
+    const ranked = torch.hada_w1_b ?? torch.lokr_w2_b ?? torch.lokr_w1_b;
+    if (ranked) checkRank(rank, ranked.shape[0]);
     if (!(lokr_w1 && lokr_w2)) return { ...torch, alpha: tf.scalar(scale * rank) };
     if (lokr_w2.rank === 3) {
       throw new RangeError("PEFT multiplies the wrong axes of a convolution in one dimension");
@@ -151,6 +146,7 @@ function ia3({ weight }: Torch, onInput: boolean): Torch {
   };
 }
 
+/** A module's path is its key. */
 export function told(layer: string): string {
   return layer;
 }
@@ -178,6 +174,7 @@ export function hold(layer: string, adapter: Adapter): Adapter {
   return adapter;
 }
 
+/** With the configuration among the metadata, which keeps what it says besides. */
 export function write(modules: ReadonlyMap<string, Stored>, metadata: Metadata): Written {
   const { [CONFIG]: before, ...told } = metadata;
   const kinds = [...modules].map(([layer, { adapter }]) => {
@@ -227,69 +224,4 @@ export function keyed({ adapter, torch }: Stored): [suffix: string, tensor: tf.T
   if (!dora_scale) return named;
   const shape = ones.length > 0 ? [1, dora_scale.size, ...ones] : [dora_scale.size];
   return [...named, ["lora_magnitude_vector", tf.reshape(dora_scale, shape)]];
-}
-
-/** α as it was given where the stored float32 is that. */
-function alphaOf({ adapter, torch }: Stored): number {
-  const [stored] = torch.alpha.dataSync();
-  return Math.fround(adapter.alpha) === stored ? adapter.alpha : stored;
-}
-
-/** What each kind of configuration says of its modules. */
-const FIELDS: Record<string, (modules: ReadonlyMap<string, Stored>) => Config> = {
-  LORA: loraFields,
-  LOHA: (modules) => {
-    const cored = (stored: Stored) => "hada_t1" in stored.torch;
-    const effective = [...modules.values()].some(cored);
-    for (const [layer, stored] of modules) {
-      if (effective && isWide(stored.adapter.shape) && !cored(stored)) {
-        refuse(layer, NAME, "all wide kernels have a core or none", "kernel has none");
-      }
-    }
-    return { ...ranksAndAlphas("LOHA", modules), use_effective_conv2d: effective };
-  },
-  LOKR: (modules) => {
-    const { fields, ranks } = lokrFields(modules);
-    const alphas = [...modules].map(([layer, stored]) => {
-      const whole = "lokr_w1" in stored.torch && "lokr_w2" in stored.torch;
-      return [layer, whole ? ranks.get(layer)! : alphaOf(stored)] as const;
-    });
-    return { ...ranked("LOKR", ranks, new Map(alphas)), ...fields };
-  },
-  IA3: (modules) => {
-    const onInput = [...modules].filter(([, { torch }]) => torch.on_input.dataSync()[0] !== 0);
-    const inputs = onInput.map(([layer]) => layer);
-    const unclear = [...modules.keys()].some((layer) =>
-      !inputs.includes(layer) && listed(inputs, layer)
-    );
-    return { feedforward_modules: unclear ? expression(inputs) : inputs };
-  },
-};
-
-function ranksAndAlphas(type: string, modules: ReadonlyMap<string, Stored>): Config {
-  const each = (of: (stored: Stored) => number) =>
-    new Map([...modules].map(([layer, stored]) => [layer, of(stored)]));
-  return ranked(type, each(({ adapter }) => adapter.rank), each(alphaOf));
-}
-
-/** LoRA's fields; rsLoRA where every module is, and a magnitude in every module or none. */
-export function loraFields(modules: ReadonlyMap<string, Stored>, dialect = NAME): Config {
-  const all = [...modules.values()].map(({ adapter }) => adapter);
-  const rooted = all.length > 0 &&
-    all.every(({ algorithm, rankScale }) => algorithm === "lora" && rankScale === "alpha/sqrt(r)");
-  const dora = all.some(({ dora }) => dora);
-  for (const [layer, { adapter }] of modules) {
-    if (Boolean(adapter.dora) !== dora) {
-      refuse(layer, dialect, "all modules have a magnitude or none", "adapter has none");
-    }
-  }
-  const alphas = [...modules].map(([layer, stored]) =>
-    [layer, rooted ? stored.adapter.alpha : alphaOf(stored)] as const
-  );
-  const ranks = [...modules].map(([layer, { adapter }]) => [layer, adapter.rank] as const);
-  return {
-    ...ranked("LORA", new Map(ranks), new Map(alphas)),
-    use_rslora: rooted,
-    use_dora: dora,
-  };
 }

@@ -172,6 +172,17 @@ others("of every dialect are named, unread, and written again as they are", asyn
   }
 });
 
+others("are what would get an adapter's name a second time", async () => {
+  const twice = ["lycoris_a", "a"].flatMap((module): [string, TensorView][] => [
+    [`${module}.lora_down.weight`, f32([2, 6], 1)],
+    [`${module}.lora_up.weight`, f32([8, 2], 2)],
+  ]);
+  const { adapters, leftovers } = await open(serialize(twice));
+  assert.equal([...adapters.keys()], ["a"]);
+  assert.is(leftovers.size, 2);
+  free(adapters.values());
+});
+
 others("of a checkpoint, which is all that is in it, cost no memory", async () => {
   const { adapters, leftovers } = await open(serialize([
     ["model.diffusion_model.out.2.weight", f32([4, 4], 1)],

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -97,6 +97,20 @@ peft(
   },
 );
 
+peft(
+  "its configuration, kept in the metadata of another dialect's file, makes that none of PEFT's",
+  async () => {
+    const given = new Map([["a", trained("lora", [6, 8], 2, { alpha: 3 })]]);
+    const metadata = { "adapter_config.json": JSON.stringify({ ...LORA, lora_alpha: 99 }) };
+    for (const dialect of ["kohya", "diffusers"] as const) {
+      const file = await open(await encode(given, { dialect, metadata }));
+      assert.is(file.dialect, dialect);
+      close(delta(file.adapters.get("a")!), delta(given.get("a")!));
+      free(file.adapters.values());
+    }
+  },
+);
+
 peft("LoKr of two whole factors has the scale that LyCORIS gives it no place for", async () => {
   const factors: [string, TensorView][] = [
     ["base_model.model.a.lokr_w1", f32([2, 3], 1)],
@@ -145,7 +159,7 @@ peft(
     const folder = await mkdtemp(join(tmpdir(), "lowrank-"));
     try {
       const path = join(folder, "adapter"),
-        given = new Map([["a.fc", trained("lora", [6, 8], 2, {})]]);
+        given = new Map([["a.fc", trained("lora", [6, 8], 2, { alpha: 5 })]]);
       const before = JSON.stringify({
         peft_type: "LORA",
         task_type: "CAUSAL_LM",
@@ -173,6 +187,14 @@ peft(
       const one = await open(join(path, "one.safetensors"));
       assert.is(one.dialect, "peft");
       free(one.adapters.values());
+      const bare = serialize([["fc.lora_A.weight", f32([2, 6], 1)], [
+        "fc.lora_B.weight",
+        f32([8, 2], 2),
+      ]]);
+      await writeFile(join(path, "adapter_model.safetensors"), bare);
+      const told = await open(path); // keys that do not begin as PEFT's, in a file that is called as its is
+      close(delta(told.adapters.get("fc")!), deltaOf(config.lora_alpha / 2));
+      free(told.adapters.values());
       await rm(join(path, "adapter_model.safetensors"));
       const error = await refusal(open(path));
       assert.match(
