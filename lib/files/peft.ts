@@ -79,7 +79,7 @@ export function read(metadata: Metadata): Reading {
   if (type === "LORA") checkLora(config);
   const locate = (key: string) => {
     const path = key.slice(key.startsWith(PREFIX) ? PREFIX.length : 0)
-      .replace(/\.default(?=\.|$)/, "");
+      .replace(/\.default(?=(\.(weight|bias))?$)/, ""); // an adapter's name in a model's own state
     const suffix = Object.keys(SUFFIXES).find((suffix) => path.endsWith(`.${suffix}`));
     if (!suffix || !(type in translate)) return undefined;
     return { module: path.slice(0, -suffix.length - 1), suffix: SUFFIXES[suffix] };
@@ -139,6 +139,10 @@ function lycoris(config: Config): (path: string, torch: Torch) => Torch {
 
 /** v = l − 1. */
 function ia3({ weight }: Torch, onInput: boolean): Torch {
+  if (weight.rank === 2 && weight.shape[onInput ? 0 : 1] !== 1) {
+    const where = onInput ? "one" : "none";
+    throw new RangeError(`current ia3_l is ${weight.shape} where ${where} of feedforward_modules`);
+  }
   const v = tf.sub(weight, 1);
   return {
     weight: weight.rank === 2 ? tf.reshape(v, [-1]) : v,

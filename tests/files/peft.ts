@@ -111,6 +111,20 @@ peft(
   },
 );
 
+peft("the name of an adapter is no part of a path, a layer of that name is", async () => {
+  const key = (side: string) => `base_model.model.default.fc.lora_${side}.default.weight`;
+  const { adapters } = await pair(key("A"), key("B"), {}, { config: LORA });
+  assert.equal([...adapters.keys()], ["default.fc"]);
+  free(adapters.values());
+});
+
+peft("(IA)^3 on the other side than its configuration says is refused", async () => {
+  const l = serialize([["base_model.model.a.ia3_l", f32([8, 1], 1)]]);
+  const config = { peft_type: "IA3", feedforward_modules: ["a"] };
+  const error = await refusal(open(l, { config }));
+  assert.match(error.message, /"a".*ia3_l is 8,1 where one of feedforward_modules/);
+});
+
 peft("LoKr of two whole factors has the scale that LyCORIS gives it no place for", async () => {
   const factors: [string, TensorView][] = [
     ["base_model.model.a.lokr_w1", f32([2, 3], 1)],
