@@ -6,7 +6,7 @@
  * The last line is `N passed, N failed`.
  */
 import { spawn } from "node:child_process";
-import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, cp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -87,8 +87,7 @@ const chapters = (await readdir(notebooks))
   .filter((file) => words.length === 0 || words.some((word) => file.includes(word)))
   .sort();
 let passed = 0, failed = chapters.length === 0 ? 1 : 0;
-await mkdir(join(root, "out"), { recursive: true });
-const folder = await mkdtemp(join(root, "out", "notebooks-")); // in the checkout, whose deno.json names the library
+const folder = join(root, `notebooks-${process.pid}.tmp`); // beside notebooks, so that its imports lead where theirs do
 try {
   await cp(notebooks, folder, { recursive: true });
   const mistyped = await check(folder, chapters);

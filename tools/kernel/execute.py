@@ -13,6 +13,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 SECONDS_A_CELL = 300
+# what lib/display/setup.ts writes of an error that no cell awaits, which ends nothing
+UNAWAITED = "Unawaited error:"
 
 
 def execute(path: Path) -> dict:
@@ -34,6 +36,10 @@ def execute(path: Path) -> dict:
         text = getattr(error, "evalue", "") or str(error)
         name = getattr(error, "ename", "") or type(error).__name__
         return {"cell": place["cell"], "error": f"{name}: {text}".strip()}
+    for index, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            if UNAWAITED in output.get("text", ""):
+                return {"cell": index, "error": output["text"].strip()}
     nbformat.write(notebook, path)
     return {}
 
