@@ -7,10 +7,10 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { NATIVE } from "../tensor/convolve.ts";
-import type { Library } from "./onednn/library.ts";
-import { find } from "./onednn/library.ts";
+import { size } from "../tensor/shape.ts";
 import { addresses, type Kernel } from "./onednn/context.ts";
 import { kernels } from "./onednn/kernels.ts";
+import { find, type Library } from "./onednn/library.ts";
 import { primitives } from "./onednn/primitive.ts";
 import * as wasm from "./wasm.ts";
 import type { Backend, Call } from "./wasm/compose.ts";
@@ -49,14 +49,17 @@ async function heap(): Promise<Backend> {
 }
 
 function register(library: Library, backend: Backend): void {
-  const { dnnl, ffi } = library;
   tf.registerBackend(name, () => backend as unknown as tf.KernelBackend);
   tf.copyRegisteredKernels(wasm.name, name);
-  const context = { dnnl, primitives: primitives(library), at: addresses(backend, ffi) };
+  const context = {
+    dnnl: library.dnnl,
+    primitives: primitives(library),
+    at: addresses(backend, library.ffi),
+  };
   for (const [kernelName, kernel] of Object.entries(kernels(context))) replace(kernelName, kernel);
 }
 
-/** Puts a kernel for float32 tensors in the place of the one that the backend has. */
+/** Puts a kernel in the place of the one that the backend has, for float32 tensors that are not empty. */
 function replace(kernelName: string, kernel: Kernel): void {
   const { kernelFunc } = tf.getKernel(kernelName, wasm.name);
   const shipped = kernelFunc as unknown as (call: Call) => tf.TensorInfo;
@@ -66,8 +69,8 @@ function replace(kernelName: string, kernel: Kernel): void {
     backendName: name,
     kernelFunc(parameters) {
       const call = parameters as unknown as Call;
-      const fits = Object.values(call.inputs).every((x) => !x || x.dtype === "float32");
-      return fits ? kernel(call, shipped) : shipped(call);
+      const fits = (x: tf.TensorInfo) => !x || (x.dtype === "float32" && size(x.shape) > 0);
+      return Object.values(call.inputs).every(fits) ? kernel(call, shipped) : shipped(call);
     },
   });
 }

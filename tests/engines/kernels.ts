@@ -70,6 +70,7 @@ const ids = tf.tensor1d([3, 0, 3, 1, 3, 9, 1, 3], "int32");
 const rows: Row[] = [
   ...products,
   ["matMul of many rows", [[500, 64], [64, 16]], (a, b) => tf.matMul(a, b)],
+  ["matMul of no rows", [[0, 64], [64, 16]], (a, b) => tf.matMul(a, b), "forward"],
   ["matMul, small batches", [[7, 3, 4], [7, 4, 2]], (a, b) => tf.matMul(a, b)],
   ...fused,
   ...pools,

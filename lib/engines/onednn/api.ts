@@ -247,8 +247,10 @@ export function open(ffi: Foreign, path: string): Dnnl {
         return keep("dnnl_primitive_desc_destroy", create(v3, engine, ...parameters, ...last));
       }
       check(functions[v2](operation, ...without(parameters, more.since3)), v2);
-      const made = create("dnnl_primitive_desc_create", operation, attributes, engine, hint);
-      return keep("dnnl_primitive_desc_destroy", made);
+      return keep(
+        "dnnl_primitive_desc_destroy",
+        create("dnnl_primitive_desc_create", operation, attributes, engine, hint),
+      );
     },
     reorder: (from, to) =>
       keep(

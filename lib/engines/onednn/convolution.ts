@@ -131,8 +131,9 @@ export function convolutionKernels({ dnnl, primitives, at }: Context, depthwise:
     if (![undefined, null, "floor"].includes(attrs.dimRoundingMode as string)) return shipped(call);
     const shape = of(x.shape, filter.shape, attrs), activation = activationOf(attrs);
     const outputs = shape.axes.map(({ output }) => output), [channels] = shape.filter.slice(-1);
+    if (bias && size(bias.shape) !== channels) return shipped(call);
     const y = backend.makeOutput([shape.batch, ...outputs, channels], "float32");
-    const more = { bias: bias !== undefined && bias !== null, activation };
+    const more = { bias: Boolean(bias), activation };
     primitives.run(
       `y ${keyOf(shape)} ${JSON.stringify(more)}`,
       workOf(shape),

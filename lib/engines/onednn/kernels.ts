@@ -2,7 +2,8 @@
 import type { Context, Kernel } from "./context.ts";
 import { convolutionKernels } from "./convolution.ts";
 import { productKernel } from "./product.ts";
-import { rowKernels } from "./rows.ts";
+import { softmaxKernel } from "./softmax.ts";
+import { transposeKernel } from "./transpose.ts";
 import { unaryKernels } from "./unary.ts";
 
 /** Every kernel by its name; all of them are for float32. */
@@ -23,7 +24,8 @@ export function kernels(context: Context): Record<string, Kernel> {
     DepthwiseConv2dNativeBackpropFilter: depthwise.backpropFilter,
     BatchMatMul: product,
     _FusedMatMul: product,
-    ...rowKernels(context),
+    Softmax: softmaxKernel(context),
+    Transpose: transposeKernel(context),
     ...unaryKernels(context),
   };
 }

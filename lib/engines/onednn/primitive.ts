@@ -58,7 +58,7 @@ export interface Primitives {
   size(): number;
 }
 
-/** How many are kept at most: each holds its machine code and little else, about 100 kB. */
+/** How many are kept at most: each holds its machine code and little else, about 60 kB. */
 const CAPACITY = 1024;
 /** Bytes; a line of the cache, and the widest vector. */
 const ALIGNMENT = 64;

@@ -64,7 +64,7 @@ export function product(
 
 /** TensorFlow.js's kernel for matrix products, fused or not. */
 export function productKernel({ dnnl, primitives, at }: Context): Kernel {
-  return (call) => {
+  return (call, shipped) => {
     const { inputs: { a, b, bias }, attrs, backend } = call;
     const transposeA = attrs.transposeA === true, transposeB = attrs.transposeB === true;
     const [aRows, aColumns] = a.shape.slice(-2), [bRows, bColumns] = b.shape.slice(-2);
@@ -72,12 +72,13 @@ export function productKernel({ dnnl, primitives, at }: Context): Kernel {
     const n = transposeB ? bRows : bColumns;
     const aBatch = a.shape.slice(0, -2), bBatch = b.shape.slice(0, -2);
     const batch = tf.broadcast_util.assertAndGetBroadcastShape(aBatch, bBatch);
+    if (bias && size(bias.shape) !== n) return shipped(call);
     const y = backend.makeOutput([...batch, m, n], "float32");
     // one matrix B for the rows of every A: one product of all rows
     const shape: Product = !transposeA && size(bBatch) === 1
       ? { aBatch: [], bBatch: [], batch: [], m: size(batch) * m, k, n, transposeA, transposeB }
       : { aBatch, bBatch, batch, m, k, n, transposeA, transposeB };
-    const more = { bias: bias !== undefined && bias !== null, activation: activationOf(attrs) };
+    const more = { bias: Boolean(bias), activation: activationOf(attrs) };
     primitives.run(
       `AB ${keyOf(shape)} ${JSON.stringify(more)}`,
       2 * size(shape.batch) * shape.m * k * n,

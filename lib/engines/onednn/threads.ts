@@ -37,9 +37,8 @@ export interface Threads {
  */
 export function threads(ffi: Foreign, path: string): Threads {
   const asked = environment("LOWRANK_THREADS");
-  const count = Number(
-    asked ?? environment("OMP_NUM_THREADS")?.split(",")[0] ?? navigator.hardwareConcurrency,
-  );
+  const usual = parseInt(environment("OMP_NUM_THREADS") ?? "") || navigator.hardwareConcurrency;
+  const count = Number(asked ?? usual);
   if (!Number.isInteger(count) || count < 1) {
     throw new RangeError(
       `Cannot set LOWRANK_THREADS as it must be a whole number above 0: current value is ${asked}`,
