@@ -68,7 +68,7 @@ function curves(title: string, losses: readonly number[]): Figure {
       { x, y: losses, name: "each step", mode: "lines", line: { width: 1 }, opacity: 0.4 },
       { x, y: smoothed(losses), name: "smoothed", mode: "lines", line: { color: COLORS[0] } },
     ],
-    layout: { title, height: 300, xaxis: { title: "step" }, yaxis: { title: "loss (nats)" } },
+    layout: { title, height: 300, xaxis: { title: "step" }, yaxis: { title: "loss" } },
   };
 }
 

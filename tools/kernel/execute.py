@@ -17,6 +17,11 @@ SECONDS_A_CELL = 300
 UNAWAITED = "Unawaited error:"
 
 
+def lives(output: dict) -> bool:
+    """Whether an output is a page of the kernel's own server, which ends with it: a slider."""
+    return "http://127.0.0.1:" in output.get("data", {}).get("text/html", "")
+
+
 def execute(path: Path) -> dict:
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
@@ -40,6 +45,8 @@ def execute(path: Path) -> dict:
         for output in cell.get("outputs", []):
             if UNAWAITED in output.get("text", ""):
                 return {"cell": index, "error": output["text"].strip()}
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not lives(output)]
     nbformat.write(notebook, path)
     return {}
 
