@@ -10,10 +10,13 @@ import { environment } from "./environment.ts";
 import * as onednn from "./onednn.ts";
 import * as wasm from "./wasm.ts";
 
+/** An engine of this library. */
+export type EngineName = "onednn" | "wasm" | "cpu";
+
 /** What every engine's file exports. */
 export interface Engine {
   /** the name of the engine, and of the TensorFlow.js backend it starts */
-  name: string;
+  name: EngineName;
   /** whether it can start here: true, or the reason why not, as one sentence */
   available(): Promise<true | string>;
   /** registers its kernels with TensorFlow.js, once, and selects its backend */
@@ -21,10 +24,7 @@ export interface Engine {
 }
 
 /** Fastest first: "auto" takes the first that starts. */
-const ENGINES = [onednn, wasm, cpu] as const satisfies readonly Engine[];
-
-/** An engine of this library. */
-export type EngineName = typeof ENGINES[number]["name"];
+const ENGINES: readonly Engine[] = [onednn, wasm, cpu];
 
 /** The backend that {@link use} selected last; undefined before. */
 export let name: string | undefined;
@@ -57,7 +57,7 @@ export async function list(): Promise<{ name: EngineName; available: true | stri
 }
 
 /** Backends that importing TensorFlow.js or this library registers: nobody asked for those. */
-const OWN = ["webgl", ...ENGINES.map((engine) => engine.name as string)];
+const OWN: string[] = ["webgl", ...ENGINES.map((engine) => engine.name)];
 
 /** A backend that the program selected itself, or else registered; undefined where it did neither. */
 async function outside(): Promise<string | undefined> {
