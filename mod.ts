@@ -217,6 +217,7 @@ export { type Cap, cap, capped } from "./lib/adapter/max_norm.ts";
 export { delta, merge, mergeBias, unmerge } from "./lib/adapter/merge.ts";
 export { resize, resizeAll } from "./lib/adapter/resize.ts";
 export { combine, sum } from "./lib/adapter/sum.ts";
+export { adaptable } from "./lib/layers/host.ts";
 export { attachAny as attach } from "./lib/layers/model.ts";
 export { attachedTo } from "./lib/layers/site.ts";
 export * as engine from "./lib/engines/engine.ts";

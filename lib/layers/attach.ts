@@ -8,7 +8,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { type Adapter, mapFactors } from "../adapter/adapter.ts";
 import { conform } from "../adapter/conform.ts";
-import { forward } from "../adapter/forward.ts";
+import { forward, rebuilt, rebuiltBias } from "../adapter/forward.ts";
 import { delta, merge, mergeBias } from "../adapter/merge.ts";
 import { cheapest, costOf, hasHybrid, type Route, ROUTES } from "../adapter/route.ts";
 import { generator } from "../tensor/random.ts";
@@ -42,23 +42,53 @@ function anchor(y: tf.Tensor, site: Site): tf.Tensor {
   return tf.add(y, tf.mul(tf.sum(least), 0));
 }
 
-/** The layer's `call` with its adapters. */
-function adaptedCall(layer: tf.layers.Layer): Host["call"] {
-  const { host, variable, shape, geometry } = anatomy(layer);
+/** The layer's `call` with its adapters: computed here where it is known how the kernel moves. */
+function adaptedCall(layer: tf.layers.Layer, own: Host["call"]): Host["call"] {
+  const { host, variable, bias, shape, geometry, see } = anatomy(layer);
+  if (!geometry) {
+    return (inputs, options) => tf.tidy(() => substituted(layer, own, inputs, options));
+  }
   return (inputs, options) =>
     tf.tidy(() => {
       const site = sites.get(layer)!, training = options?.training === true;
       const x = channels.last(Array.isArray(inputs) ? inputs[0] : inputs, host);
-      const kernel = tf.reshape(variable.read(), [...shape]), bias = host.bias?.read();
       const parts = partsOf(site, training);
       const forced = site.guests.find(({ route }) => route)?.route;
       const adapters = parts.map(({ view }) => view.adapter);
       const pass = { kernel: shape, geometry, x: x.shape, training };
       const route = forced ?? (parts.length > 0 ? cheapest(adapters, pass) : "bypass");
-      const y = forward(x, { kernel, geometry, bias }, parts, route);
+      const seen = { kernel: see(variable.read()), geometry, bias: bias?.read() };
+      const y = forward(x, seen, parts, route);
       const z = training && parts.length === 0 ? anchor(y, site) : y;
       return channels.back(host.activation ? host.activation.apply(z) : z, host);
     });
+}
+
+/** The layer's own `call`, with W′ and b′ in the place of its variables. */
+function substituted(
+  layer: tf.layers.Layer,
+  call: Host["call"],
+  inputs: tf.Tensor | tf.Tensor[],
+  options: Record<string, unknown>,
+): tf.Tensor {
+  const { host, kind, variable, bias, see, own } = anatomy(layer), site = sites.get(layer)!;
+  const training = options?.training === true, parts = partsOf(site, training);
+  const kernel = parts.length > 0 ? own(rebuilt(see(variable.read()), parts)) : variable.read();
+  const offset = rebuiltBias(bias?.read(), parts);
+  const variables = host as unknown as Record<string, LayerVariable>;
+  const instead = (original: LayerVariable, value: tf.Tensor): LayerVariable =>
+    Object.create(original, { read: { value: () => value } });
+  try {
+    variables[kind.kernel] = instead(variable, kernel);
+    if (bias && offset) variables[kind.bias!] = instead(bias, offset);
+    // a batch normalization whose base is frozen goes on normalizing by what it has learnt
+    const still = kind.family === "norm" ? { training: false } : {};
+    const y = call.call(host, inputs, { ...options, ...still }), one = Array.isArray(y) ? y[0] : y;
+    return training && parts.length === 0 ? anchor(one, site) : one;
+  } finally {
+    variables[kind.kernel] = variable;
+    if (bias) variables[kind.bias!] = bias;
+  }
 }
 
 function refuse(adapter: Adapter, layer: tf.layers.Layer, rule: string, current: string): never {
@@ -73,9 +103,17 @@ export function checkAttach(
   adapter: Adapter,
   { route }: AttachOptions = {},
 ): void {
-  const { host, shape, geometry } = anatomy(layer);
+  const { kind, bias, shape, geometry } = anatomy(layer);
+  if ((kind.family === "norm") !== (adapter.algorithm === "norm")) {
+    refuse(
+      adapter,
+      layer,
+      "norm is for normalizations, and they for norm",
+      `class is ${layer.getClassName()}`,
+    );
+  }
   tf.tidy(() => void conform(adapter, shape));
-  if (adapter.factors.bias && !host.bias) {
+  if (adapter.factors.bias && !bias) {
     refuse(adapter, layer, "its bias is for a layer that has one", "layer has none");
   }
   const site = sites.get(layer);
@@ -91,7 +129,15 @@ export function checkAttach(
   if (!ROUTES.includes(route)) {
     refuse(adapter, layer, `route is ${ROUTES.join(", ")}`, `route is ${route}`);
   }
-  const alone = !site && (geometry.groups ?? 1) === 1;
+  if (!geometry && route !== "rebuild") {
+    refuse(
+      adapter,
+      layer,
+      "the layer computes by itself, from W′",
+      `route is ${route}, use rebuild`,
+    );
+  }
+  const alone = !site && (geometry?.groups ?? 1) === 1;
   if (route === "hybrid" && !(alone && hasHybrid(adapter))) {
     refuse(
       adapter,
@@ -118,7 +164,7 @@ function occupy(layer: tf.layers.Layer, host: Host): Site {
   host.trainable_ = true;
   sites.set(layer, site);
   touched.add(layer);
-  host.call = adaptedCall(layer);
+  host.call = adaptedCall(layer, host.call);
   const weights = { get: () => [...own, ...others, ...host._trainableWeights], configurable: true };
   Object.defineProperty(host, "weights", weights);
   return site;
@@ -150,7 +196,7 @@ export function attach(
 ): Attached {
   checkAttach(layer, adapter, options);
   teach();
-  const { host, variable, shape } = anatomy(layer);
+  const { host, variable, bias, shape, see, own } = anatomy(layer);
   const site = sites.get(layer) ?? occupy(layer, host);
   const variables: LayerVariable[] = [];
   const add = (tensor: tf.Tensor, name: string) => {
@@ -186,7 +232,7 @@ export function attach(
     if (site.guests.length === 0) vacate(layer, host, site);
     return kept;
   };
-  const kernel = () => tf.reshape(variable.read(), [...shape]);
+  const kernel = () => see(variable.read());
   const self: Guest = {
     layer,
     source: adapter,
@@ -197,16 +243,14 @@ export function attach(
     delta: () => tf.tidy(() => delta(live, kernel())),
     cost: (places) => costOf(live, places ?? placesOf(layer)),
     merge: () => {
-      const merged = tf.tidy(() =>
-        tf.reshape(merge(kernel(), live, { strength: self.strength }), [...variable.shape])
-      );
-      variable.write(merged);
-      merged.dispose();
-      if (live.factors.bias) {
-        const bias = mergeBias(host.bias!.read(), live, { strength: self.strength })!;
-        host.bias!.write(bias);
-        bias.dispose();
-      }
+      const { strength } = self;
+      const [W, b] = tf.tidy(() => [
+        own(merge(kernel(), live, { strength })),
+        live.factors.bias ? mergeBias(bias!.read(), live, { strength })! : undefined,
+      ]);
+      variable.write(W!);
+      if (b) bias!.write(b);
+      tf.dispose([W, b]);
       detach();
     },
     detach,

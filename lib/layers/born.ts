@@ -16,7 +16,7 @@ export function createFor(
   rank: number,
   options: AdapterOptions,
 ): Adapter {
-  const { host, variable, shape } = anatomy(layer);
+  const { bias: own, variable, shape, see } = anatomy(layer);
   const O = outputs(shape), largest = Math.min(O, size(shape) / O);
   const { bounded, options: known } = rowOf(algorithm);
   if (bounded && rank > largest) {
@@ -25,9 +25,9 @@ export function createFor(
         `${show(shape)}: current rank is ${rank}`,
     );
   }
-  const bias = known.includes("bias") && host.bias ? { bias: true } : {};
+  const bias = known.includes("bias") && own ? { bias: true } : {};
   const fromBase = options.dora || algorithm === "tlora";
-  const base = fromBase ? { base: tf.reshape(variable.read(), [...shape]) } : {};
+  const base = fromBase ? { base: tf.clone(see(variable.read())) } : {};
   try {
     return create(algorithm, shape, rank, { ...bias, ...base, ...options });
   } finally {

@@ -5,7 +5,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import type { Geometry } from "../tensor/geometry.ts";
-import { type Shape, show, size } from "../tensor/shape.ts";
+import type { Shape } from "../tensor/shape.ts";
 
 /** A variable of tf.layers: a core variable that its layer may freeze. */
 export interface LayerVariable {
@@ -41,9 +41,7 @@ export interface Host {
   readonly layers?: Host[];
   /** what a Sequential runs */
   readonly model?: Host;
-  readonly kernel?: LayerVariable;
   readonly depthwiseKernel?: LayerVariable;
-  readonly bias?: LayerVariable | null;
   readonly activation?: { apply(x: tf.Tensor): tf.Tensor } | null;
   readonly strides: number[];
   readonly padding: "valid" | "same";
@@ -53,31 +51,37 @@ export interface Host {
 
 /** What a kind of layer is to an adapter. */
 export interface Kind {
-  /** `linear` for a dense kernel, `conv` for one that moves */
-  family: "linear" | "conv";
-  /** the variable that is adapted */
-  kernel(host: Host): LayerVariable;
-  /** the shape of that kernel as `[...k, I/G, O]`, of the same numbers in the same order */
-  shape(own: Shape): Shape;
-  geometry(host: Host): Geometry;
+  /** `linear` for a matrix, `conv` for a kernel that moves, `norm` for the scale of a normalization */
+  family: "linear" | "conv" | "norm";
+  /** the names of the variable that is adapted, and of the bias, among the layer's properties */
+  kernel: string;
+  bias?: string;
+  /** the shape of that variable as `[...k, I/G, O]` (of a normalization `[C]`), of the same numbers in the same order */
+  shape?(own: Shape): Shape;
+  /** the variable is `[...k, O, I]`: its last two axes are exchanged */
+  turned?: boolean;
+  /** how the kernel moves; a layer without goes on computing by itself, with W′ put in the place of its kernel */
+  geometry?(host: Host): Geometry;
 }
 
 const convolution: Kind = {
   family: "conv",
-  kernel: ({ kernel }) => kernel!,
-  shape: (own) => own,
+  kernel: "kernel",
+  bias: "bias",
   geometry: ({ strides, padding, dilationRate }) => ({ strides, padding, dilations: dilationRate }),
 };
+const normalization: Kind = { family: "norm", kernel: "gamma", bias: "beta" };
+const transposed: Kind = { family: "conv", kernel: "kernel", bias: "bias", turned: true };
 
 /** The layers that take an adapter, by class name. */
-const KINDS: Record<string, Kind> = {
+const KINDS = new Map<string, Kind>(Object.entries<Kind>({
   Dense: { ...convolution, family: "linear", geometry: () => ({}) },
   Conv1D: convolution,
   Conv2D: convolution,
   Conv3D: convolution,
   DepthwiseConv2D: {
-    family: "conv",
-    kernel: ({ depthwiseKernel }) => depthwiseKernel!,
+    ...convolution,
+    kernel: "depthwiseKernel",
     // [kh, kw, I, M] is a convolution in I groups, [kh, kw, 1, I·M]
     shape: ([kh, kw, I, M]) => [kh, kw, 1, I * M],
     // tf.layers reads no dilation here
@@ -87,46 +91,85 @@ const KINDS: Record<string, Kind> = {
       groups: depthwiseKernel!.shape[2],
     }),
   },
-};
+  // of its two kernels the pointwise one, which has nearly all the numbers
+  SeparableConv2D: { family: "conv", kernel: "pointwiseKernel", bias: "bias" },
+  Conv2DTranspose: transposed,
+  Conv3DTranspose: transposed,
+  Embedding: { family: "linear", kernel: "embeddings" },
+  LayerNormalization: normalization,
+  BatchNormalization: normalization,
+}));
+
+/**
+ * Lets layers of another class take adapters: `adaptable("GroupConv2D", { family: "conv", kernel: "kernel" })`.
+ *
+ * The layer must read its variables by `this.<name>.read()` in `call`, as those of tf.layers do: W′ is put in the place
+ * of the kernel while it computes. With `geometry` it is computed here, by the cheapest route.
+ */
+export function adaptable(className: string, kind: Kind): void {
+  KINDS.set(className, kind);
+}
 
 /** The layer of tf.layers as a host; nothing is checked. */
 export function hostOf(layer: tf.layers.Layer): Host {
   return layer as unknown as Host;
 }
 
-/** The kind of a layer, or none when it takes no adapter. */
+/** The kind of a layer with a kernel, or none: normalizations are adapted one by one, with `norm`. */
 export function kindOf(layer: tf.layers.Layer): Kind | undefined {
-  return KINDS[layer.getClassName()];
+  const kind = KINDS.get(layer.getClassName());
+  return kind?.family === "norm" ? undefined : kind;
 }
 
-/** A layer's kernel as `[...k, I/G, O]` and how it moves. */
-export function anatomy(layer: tf.layers.Layer): {
+/** A layer as an adapter needs it. */
+export interface Anatomy {
   kind: Kind;
   host: Host;
   variable: LayerVariable;
+  bias?: LayerVariable;
+  /** of the kernel, `[...k, I/G, O]` */
   shape: Shape;
-  geometry: Geometry;
-} {
-  const host = hostOf(layer), kind = kindOf(layer);
+  geometry?: Geometry;
+  /** the variable's value as a kernel of that shape, and back */
+  see(own: tf.Tensor): tf.Tensor;
+  own(kernel: tf.Tensor): tf.Tensor;
+}
+
+/**
+ * A layer's kernel as `[...k, I/G, O]`, its bias, and how it moves.
+ *
+ * @throws {TypeError} for a layer that takes no adapter or is not built
+ */
+export function anatomy(layer: tf.layers.Layer): Anatomy {
+  const host = hostOf(layer), kind = KINDS.get(layer.getClassName());
   if (!kind) {
     throw new TypeError(
-      `Cannot adapt "${layer.name}" as its class must be one of ${
-        Object.keys(KINDS).join(", ")
-      }: ` +
+      `Cannot adapt "${layer.name}" as its class must be one of ${[...KINDS.keys()].join(", ")}: ` +
         `current class is ${layer.getClassName()}`,
     );
   }
-  if (!host.built) {
+  const variables = host as unknown as Record<string, LayerVariable | null | undefined>;
+  const variable = variables[kind.kernel], bias = kind.bias && variables[kind.bias] || undefined;
+  if (!host.built || !variable) {
     throw new TypeError(
-      `Cannot adapt "${layer.name}" as it must be built: current kernel is missing, ` +
-        "put the layer into a model or call layer.build(inputShape) first",
+      `Cannot adapt "${layer.name}" as it must ${host.built ? "have" : "be built to have"} a ` +
+        `${kind.kernel}: current ${kind.kernel} is missing` +
+        (host.built ? "" : ", put the layer into a model or call layer.build(inputShape) first"),
     );
   }
-  const variable = kind.kernel(host), shape = kind.shape(variable.shape);
-  if (size(shape) !== size(variable.shape)) {
-    throw new TypeError(`Cannot adapt "${layer.name}": current kernel is ${show(variable.shape)}`);
-  }
-  return { kind, host, variable, shape, geometry: kind.geometry(host) };
+  const own = variable.shape,
+    turn = [...own.keys()].slice(0, -2).concat(own.length - 1, own.length - 2);
+  const shape = kind.turned ? turn.map((axis) => own[axis]) : kind.shape?.(own) ?? own;
+  return {
+    kind,
+    host,
+    variable,
+    bias,
+    shape,
+    geometry: kind.geometry?.(host),
+    see: (value) => kind.turned ? tf.transpose(value, turn) : tf.reshape(value, [...shape]),
+    own: (kernel) => kind.turned ? tf.transpose(kernel, turn) : tf.reshape(kernel, [...own]),
+  };
 }
 
 /** Channels to the last axis for a layer that has them first, and back. */

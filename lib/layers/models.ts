@@ -59,8 +59,9 @@ export function teach(models: object = tf.LayersModel.prototype): void {
     for (const host of layersOf(this)) {
       const site = sites.get(host), layer = host as unknown as tf.layers.Layer;
       if (!site) continue;
-      adapted.set(anatomy(layer).variable.read(), () => mergedKernel(layer, site));
-      if (host.bias) adapted.set(host.bias.read(), () => mergedBias(layer, site));
+      const { variable, bias } = anatomy(layer);
+      adapted.set(variable.read(), () => mergedKernel(layer, site));
+      if (bias) adapted.set(bias.read(), () => mergedBias(layer, site));
       for (const factor of factorsOf(site)) factors.add(factor);
     }
     const weights = getNamedWeights.call(this, config).filter(({ tensor }) => !factors.has(tensor));

@@ -76,15 +76,12 @@ export function factorsOf({ guests }: Site): tf.Tensor[] {
 
 /** W′ of an adapted layer, in its kernel's own shape. */
 export function mergedKernel(layer: tf.layers.Layer, site: Site): tf.Tensor {
-  const { variable, shape } = anatomy(layer);
-  return tf.tidy(() => {
-    const kernel = tf.reshape(variable.read(), [...shape]);
-    return tf.reshape(rebuilt(kernel, partsOf(site, false)), [...variable.shape]);
-  });
+  const { variable, see, own } = anatomy(layer);
+  return tf.tidy(() => own(rebuilt(see(variable.read()), partsOf(site, false))));
 }
 
 /** b′ of an adapted layer, where an adapter has one for it. */
 export function mergedBias(layer: tf.layers.Layer, site: Site): tf.Tensor | undefined {
   if (!site.guests.some(({ adapter }) => adapter.factors.bias)) return undefined;
-  return tf.tidy(() => rebuiltBias(anatomy(layer).host.bias!.read(), partsOf(site, false))!);
+  return tf.tidy(() => rebuiltBias(anatomy(layer).bias!.read(), partsOf(site, false))!);
 }
