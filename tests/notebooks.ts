@@ -111,6 +111,9 @@ try {
       await copyFile(join(folder, `${chapter}.ipynb`), join(notebooks, `${chapter}.ipynb`));
     }
   }
+} catch (error) {
+  failed++;
+  console.error((error as Error).message);
 } finally {
   await rm(folder, { recursive: true, force: true });
 }
