@@ -1,0 +1,64 @@
+/** Training steps of a layer, as a user of the library makes them, to be timed. */
+import * as tf from "@tensorflow/tfjs";
+import { type Adapter, dispose } from "../../lib/adapter/adapter.ts";
+import type { Route } from "../../lib/adapter/route.ts";
+import { attach } from "../../lib/layers/attach.ts";
+import { createFor } from "../../lib/layers/born.ts";
+import { outputs } from "../../lib/tensor/shape.ts";
+import type { Place, Way } from "./cases.ts";
+
+/** One training step, and how to give its memory back. */
+export interface Step {
+  /** on the layer, if one is */
+  adapter?: Adapter;
+  run(): void;
+  dispose(): void;
+}
+
+/** How an adapted layer is trained. */
+export interface StepOptions {
+  rank?: number;
+  route?: Route;
+}
+
+/** A built layer with a random kernel and bias, and an input. */
+function frozen({ x, kernel }: Place): { layer: tf.layers.Layer; x: tf.Tensor } {
+  const inputShape = x.slice(1), O = outputs(kernel);
+  const layer = kernel.length === 2 ? tf.layers.dense({ units: O, inputShape }) : tf.layers.conv2d({
+    filters: O,
+    kernelSize: [kernel[0], kernel[1]],
+    padding: "same",
+    inputShape,
+  });
+  tf.sequential({ layers: [layer] });
+  return { layer, x: tf.randomNormal(x, 0, 0.1) };
+}
+
+/**
+ * Forward and backward of a layer: the gradients of its input and of every factor, the base frozen.
+ *
+ * @param options.route forced; left out, what the library chooses
+ */
+export function step(place: Place, way: Way, { rank = 0, route }: StepOptions = {}): Step {
+  const { layer, x } = frozen(place);
+  const adapter = way.algorithm &&
+    createFor(layer, way.algorithm, way.ranked ? rank : 0, way.options ?? {});
+  const attached = adapter && attach(layer, adapter, { route });
+  const factors = attached ? layer.trainableWeights.map((weight) => weight.read()) : [];
+  const output = () => layer.apply(x, { training: true }) as tf.Tensor;
+  const dy = tf.tidy(() => tf.randomNormal(output().shape, 0, 0.1));
+  return {
+    adapter: attached?.adapter,
+    run() {
+      const { value, grads } = tf.engine().gradients(output, [x, ...factors], dy);
+      grads.at(-1)?.dataSync(); // an engine that computes later has computed
+      tf.dispose([value, ...grads.filter((gradient) => gradient)]);
+    },
+    dispose() {
+      attached?.detach();
+      if (adapter) dispose(adapter);
+      layer.dispose();
+      tf.dispose([x, dy]);
+    },
+  };
+}
