@@ -4,8 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { cacheFolder } from "../../lib/engines/cache.ts";
 import * as onednn from "../../lib/engines/onednn.ts";
-import { cacheFolder, find } from "../../lib/engines/onednn/library.ts";
+import { find } from "../../lib/engines/onednn/library.ts";
 import { primitives } from "../../lib/engines/onednn/primitive.ts";
 import * as products from "../../lib/engines/onednn/product.ts";
 import { under } from "../support/environment.ts";
@@ -31,7 +32,7 @@ reasons("says in one line that a file is no library", async () => {
 
 reasons("looks into the user's own cache folder", async () => {
   await under({ XDG_CACHE_HOME: "/somewhere" }, () => {
-    assert.is(cacheFolder(), join("/somewhere", "lowrank", "onednn"));
+    assert.is(cacheFolder("onednn"), join("/somewhere", "lowrank", "onednn"));
   });
 });
 

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { cacheFolder } from "../cache.ts";
 import { allowed, environment } from "../environment.ts";
 import { type Foreign, foreign } from "../ffi.ts";
 import { type Dnnl, open } from "./api.ts";
@@ -14,21 +15,11 @@ const NAMES: Record<string, string[]> = {
   win32: ["dnnl.dll"],
 };
 
-/**
- * The folder in which this user keeps libraries for lowrank, `$XDG_CACHE_HOME/lowrank/onednn`, by default
- * in `~/.cache`; undefined where there is no home.
- */
-export function cacheFolder(): string | undefined {
-  const home = environment("HOME") ?? environment("USERPROFILE");
-  const cache = environment("XDG_CACHE_HOME") ?? (home && join(home, ".cache"));
-  return cache && join(cache, "lowrank", "onednn");
-}
-
 /** Paths to try in order: the one that the environment names, alone; else the cache's, then the system's. */
 function candidates(): string[] {
   const chosen = environment("LOWRANK_ONEDNN");
   if (chosen) return [chosen];
-  const names = NAMES[process.platform] ?? [], folder = cacheFolder();
+  const names = NAMES[process.platform] ?? [], folder = cacheFolder("onednn");
   const kept = folder ? names.map((name) => join(folder, name)) : [];
   return [...kept.filter((path) => allowed({ name: "read", path }) && existsSync(path)), ...names];
 }
