@@ -31,12 +31,15 @@ export interface NetworkSettings extends ModuleSettings {
  */
 export type Part = "unet" | "text_encoder" | "network";
 
+/** Settings with nothing left open. */
+export type Settled = ModuleSettings & { algorithm: AlgorithmName; rank: number };
+
 /** A module that takes an adapter. */
 export interface Picked {
   /** in a file */
   readonly name: string;
   readonly module: Module;
-  readonly settings: ModuleSettings & { algorithm: AlgorithmName; rank: number };
+  readonly settings: Settled;
 }
 
 /** What names in a file begin with. */
@@ -75,7 +78,7 @@ function settled(
   own: ModuleSettings,
   network: NetworkSettings,
   convolutions: boolean,
-): Picked["settings"] | undefined {
+): Settled | undefined {
   const { conv = network.rank, convAlpha = network.alpha, norm, ...common } = network;
   if (norm && kind.includes("Norm")) {
     return legible({ ...common, algorithm: "norm", rank: 0 }, "norm");

@@ -4,28 +4,24 @@ import { type AlgorithmName, rowOf } from "../algorithms/table.ts";
 import {
   type Adapter,
   type AdapterOptions,
+  checkOptions,
   dispose,
-  optionsOf,
   parameters,
 } from "../adapter/adapter.ts";
+import type { Preset, PresetName } from "../adapter/presets.ts";
+import type { Settled } from "../adapter/rules.ts";
+import { layered, legible, type ModuleSettings } from "../adapter/settings.ts";
 import { save, type SaveOptions } from "../files/adapters.ts";
 import { subseed } from "../tensor/random.ts";
-import { isWide, type Shape } from "../tensor/shape.ts";
+import { isWide } from "../tensor/shape.ts";
 import { attach, type AttachOptions, checkAttach } from "./attach.ts";
 import { createFor } from "./born.ts";
 import { freeze, wake } from "./freeze.ts";
-import { anatomy } from "./host.ts";
+import { anatomy, kindOf } from "./host.ts";
 import { teach } from "./models.ts";
-import { namedLayers, select, type Where } from "./select.ts";
+import { readPreset } from "./preset.ts";
+import { matches, meant, namedLayers, pickLayers, select, type Where } from "./select.ts";
 import { type Attached, attachedTo } from "./site.ts";
-
-/** What one layer is given. */
-export interface LayerSettings extends AdapterOptions, AttachOptions {
-  /** 0 leaves the layer out */
-  rank?: number;
-  /** another algorithm than the model's */
-  algorithm?: AlgorithmName;
-}
 
 /** What a model is given. */
 export interface ModelOptions extends AdapterOptions, AttachOptions {
@@ -33,12 +29,19 @@ export interface ModelOptions extends AdapterOptions, AttachOptions {
   conv?: number;
   /** the alpha of kernels wider than a point; default: as given for all */
   convAlpha?: number;
-  /** the layers to adapt; default: every layer that can be */
+  /** adapt normalizations too, by the algorithm `norm` (LyCORIS `train_norm`); default false */
+  norm?: boolean;
+  /** the layers to adapt; default: every layer that can be, but for normalizations */
   where?: Where;
   /** layers not to adapt */
   exclude?: Where;
-  /** settings of single layers by name, over all others */
-  overrides?: Record<string, LayerSettings>;
+  /**
+   * which of these take part and with what of their own, as LyCORIS has it: a built-in preset, the path of a TOML file,
+   * or a value; layers have the names of diffusers and transformers there (`down_blocks.0.attentions.0.proj_in`)
+   */
+  preset?: PresetName | Preset | `${string}.toml`;
+  /** settings of layers by class, glob or name, over all others; the name counts over the glob, that over the class */
+  overrides?: Record<string, ModuleSettings>;
   /** keep every layer without an adapter as it is, batch normalization too; default true */
   freeze?: boolean;
 }
@@ -64,44 +67,68 @@ export interface AttachedModel {
   save(path: string, options?: SaveOptions): Promise<void>;
 }
 
-/**
- * The settings of one layer: its own over the model's, conv's over the rest on a wide kernel.
- *
- * A layer with another algorithm than the model's inherits what that algorithm reads too.
- */
-function settingsOf(
+/** What a model is given that its layers are not. */
+const OF_MODEL = ["conv", "convAlpha", "norm", "where", "exclude", "preset", "overrides", "freeze"];
+
+/** What of a model's options is about adapters and their seats. */
+function commonOf(options: ModelOptions): AdapterOptions & AttachOptions {
+  return Object.fromEntries(Object.entries(options).filter(([name]) => !OF_MODEL.includes(name)));
+}
+
+/** The model's settings for a layer, conv's over the rest on a wide kernel; none for one that they are not for. */
+function settingsFor(
+  layer: tf.layers.Layer,
   algorithm: AlgorithmName,
   rank: number,
-  { conv = rank, convAlpha, ...options }: ModelOptions,
-  name: string,
-  shape: Shape,
-): LayerSettings & { rank: number; algorithm: AlgorithmName } {
-  const { where: _where, exclude: _exclude, overrides, freeze: _freeze, ...common } = options;
+  options: ModelOptions,
+): Settled | undefined {
+  const common = commonOf(options), { conv = rank, convAlpha, norm } = options;
+  if (kindOf(layer)?.family === "norm") {
+    return norm || algorithm === "norm"
+      ? legible({ ...common, algorithm: "norm", rank: 0 }, "norm")
+      : undefined;
+  }
+  if (algorithm === "norm") return undefined;
+  const { shape } = anatomy(layer);
   // LyCORIS: a pointwise convolution has the linear rank, and the convolutions' where that is 0
-  const wide = isWide(shape) || (shape.length > 2 && rank === 0), own = overrides?.[name];
-  const settings = {
+  const wide = isWide(shape) || (shape.length > 2 && rank === 0);
+  return {
     algorithm,
     ...common,
     ...(isWide(shape) && convAlpha !== undefined && { alpha: convAlpha }),
     rank: wide ? conv : rank,
-    seed: subseed(common.seed ?? 0, name),
   };
-  const reads = [
-    "algorithm",
-    "rank",
-    "strength",
-    "route",
-    ...optionsOf(own?.algorithm ?? algorithm),
-  ];
-  const inherited = Object.entries(settings).filter(([name]) =>
-    !own?.algorithm || reads.includes(name)
-  );
-  return { ...Object.fromEntries(inherited) as typeof settings, ...own };
+}
+
+/** The layers that a model's options mean, with the settings of each. */
+function plan(
+  algorithm: AlgorithmName,
+  model: tf.LayersModel,
+  rank: number,
+  options: ModelOptions,
+): [name: string, layer: tf.layers.Layer, settings: Settled][] {
+  const { conv, convAlpha, norm, overrides = {} } = options, common = commonOf(options);
+  const picked = options.preset && pickLayers(model, readPreset(options.preset), {
+    ...common,
+    algorithm,
+    rank: rowOf(algorithm).ranked ? rank : 1,
+    conv,
+    convAlpha,
+    norm,
+  });
+  return [...select(model, options)].flatMap(([name, layer]) => {
+    const own = meant(overrides, layer, name);
+    const general = picked ? picked.get(name) : settingsFor(layer, algorithm, rank, options);
+    if (!general && (picked || !own.some((settings) => settings.algorithm))) return [];
+    const seed = subseed(common.seed ?? 0, name);
+    const first = general ?? { algorithm, ...common, rank };
+    return [[name, layer, layered([{ ...first, seed }, ...own])]];
+  });
 }
 
 /** One layer's settings as its adapter's and its seat's. */
 function split(
-  { strength, route, rank: _rank, algorithm: _algorithm, ...options }: LayerSettings,
+  { strength, route, rank: _rank, algorithm: _algorithm, ...options }: ModuleSettings,
 ): {
   options: AdapterOptions;
   seat: AttachOptions;
@@ -183,7 +210,7 @@ function group(
 /**
  * An adapter on every chosen layer of a model, new, so that the model computes what it did.
  *
- * @throws {RangeError} when nothing is chosen, an override names no layer, or a rank is above a layer's largest
+ * @throws {RangeError} when nothing is chosen, an override means no layer, or a rank is above a layer's largest
  * @throws {TypeError} for options that an algorithm does not have; in every case nothing is changed
  */
 export function adaptModel(
@@ -192,24 +219,28 @@ export function adaptModel(
   rank: number,
   options: ModelOptions = {},
 ): AttachedModel {
-  const chosen = select(model, options);
-  const unknown = Object.keys(options.overrides ?? {}).find((name) =>
-    !namedLayers(model).has(name)
-  );
-  if (unknown !== undefined || chosen.size === 0) {
-    const rule = chosen.size === 0
-      ? "where must choose a layer that takes an adapter"
-      : `overrides must name layers: current override is ${unknown}`;
+  const layers = [...namedLayers(model)];
+  const refuse = (rule: string) => {
     throw new RangeError(
-      `Cannot adapt "${model.name}" as ${rule}; current layers are ` +
-        [...namedLayers(model).keys()].join(", "),
+      `Cannot adapt "${model.name}" as ${rule}; current layers are ${
+        layers.map(([name]) => name).join(", ")
+      }`,
     );
+  };
+  const unknown = Object.keys(options.overrides ?? {}).find((text) =>
+    !layers.some(([name, layer]) => matches(text, layer, name))
+  );
+  if (unknown !== undefined) refuse(`overrides must mean layers: current override is ${unknown}`);
+  const { strength: _strength, route: _route, ...common } = commonOf(options);
+  checkOptions(algorithm, common);
+  const chosen = plan(algorithm, model, rank, options);
+  if (chosen.length === 0) {
+    const others = options.preset ? " and the preset" : "";
+    refuse(`where${others} must choose a layer that takes an adapter`);
   }
   const adapters = new Map<string, Adapter>(), seats = new Map<string, AttachOptions>();
   try {
-    for (const [name, layer] of chosen) {
-      const { shape } = anatomy(layer);
-      const settings = settingsOf(algorithm, rank, options, name, shape);
+    for (const [name, layer, settings] of chosen) {
       if (settings.rank === 0 && rowOf(settings.algorithm).ranked) continue;
       const { options: born, seat } = split(settings);
       adapters.set(name, createFor(layer, settings.algorithm, settings.rank, born));

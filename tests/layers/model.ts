@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as tf from "@tensorflow/tfjs";
@@ -6,6 +6,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import {
   attach,
+  type AttachedModel,
   boft,
   dispose,
   dylora,
@@ -16,6 +17,7 @@ import {
   loha,
   lokr,
   lora,
+  type ModelOptions,
   oft,
   tlora,
 } from "../../mod.ts";
@@ -206,6 +208,139 @@ models("chooses layers, and gives each its own settings", () => {
   const points = lora.model(model, 3, { conv: 0, exclude: "head" });
   assert.equal([...points.attached.keys()], ["point"]);
   points.detach();
+  model.dispose();
+});
+
+models("means layers by name, glob, class, pattern, question and any of several", () => {
+  const model = network(), pattern = /conv1/g;
+  const chosen = (where: ModelOptions["where"], exclude?: ModelOptions["where"]) => {
+    const all = lora.model(model, 2, { where, exclude }), names = [...all.attached.keys()];
+    all.detach();
+    return names;
+  };
+  assert.equal(chosen("point"), ["point"]);
+  assert.equal(chosen("*o*t*"), ["point"]);
+  assert.equal(chosen("con??"), ["conv1"]);
+  assert.equal(chosen("Conv2D"), ["conv1", "point"]);
+  assert.equal(chosen((layer) => layer.getClassName() === "Dense"), ["head"]);
+  assert.equal(chosen(["Conv2D", /^head/], "conv*"), ["point", "head"]);
+  assert.equal([chosen(pattern), chosen(pattern)], [["conv1"], ["conv1"]]);
+  model.dispose();
+});
+
+models("gives the name's settings over the glob's over the class's over the model's", () => {
+  const model = network();
+  const all = lora.model(model, 3, {
+    tucker: true,
+    overrides: {
+      point: { alpha: 7 },
+      "*n*": { alpha: 5, rank: 1 },
+      Conv2D: { algorithm: "loha", alpha: 6, rank: 2 },
+      depth: { algorithm: "ia3" },
+    },
+  });
+  const told = [...all.adapters].map(([name, { algorithm, rank, alpha }]) => [
+    name,
+    algorithm,
+    rank,
+    rank && alpha,
+  ]);
+  assert.equal(told, [
+    ["conv1", "loha", 1, 5],
+    ["depth", "ia3", 0, 0],
+    ["point", "loha", 1, 7],
+    ["head", "lora", 3, 3],
+  ]);
+  assert.ok(all.adapters.get("conv1")!.factors.core1, "the model's tucker, which loha reads too");
+  all.detach();
+  model.dispose();
+});
+
+/** A network whose layers are called as diffusers calls them. */
+function diffuser(): tf.LayersModel {
+  const conv = (name: string, kernelSize: number) =>
+    tf.layers.conv2d({ name, filters: 4, kernelSize, padding: "same" });
+  return tf.sequential({
+    layers: [
+      tf.layers.inputLayer({ inputShape: [4, 4, 4] }),
+      conv("conv_in", 3),
+      conv("down_blocks.0.resnets.0.conv1", 3),
+      conv("down_blocks.0.attentions.0.proj_in", 1),
+      ...["to_q", "to_k", "to_v"].map((name) =>
+        tf.layers.dense({
+          name: `down_blocks.0.attentions.0.transformer_blocks.0.attn1.${name}`,
+          units: 4,
+        })
+      ),
+      tf.layers.dense({
+        name: "down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2",
+        units: 4,
+      }),
+      conv("conv_out", 3),
+    ],
+  });
+}
+
+models("takes LyCORIS's presets by name, by file and as values, narrowed by where", async () => {
+  const model = diffuser(), folder = await mkdtemp(join(tmpdir(), "lowrank-"));
+  const told = (all: AttachedModel) => {
+    const list = [...all.adapters].map(([name, { algorithm, rank }]) =>
+      `${name.split(".").at(-1)} ${algorithm} ${rank}`
+    );
+    all.detach();
+    return list;
+  };
+  const attention = ["to_q lora 2", "to_k lora 2", "to_v lora 2"];
+  assert.equal(told(lora.model(model, 2, { preset: "attn-mlp" })), [
+    "proj_in lora 2",
+    ...attention,
+    "2 lora 2",
+  ]);
+  assert.equal(told(lora.model(model, 2, { preset: "attn-only" })), attention);
+  assert.equal(told(lora.model(model, 2, { preset: "attn-only", where: /to_q/ })), ["to_q lora 2"]);
+  assert.is(told(lora.model(model, 2, { preset: "full" })).length, 8);
+  const ia3s = ia3.model(model, { preset: "ia3" });
+  const shapes = [...ia3s.adapters].map(([name, { factors }]) => [name, factors.vector!.shape]);
+  assert.equal(shapes.map(([name]) => `${name}`.match(/\w+$/)![0]), ["to_k", "to_v", "2"]);
+  assert.equal(shapes[2][1], [4, 1], "on the input");
+  ia3s.detach();
+  try {
+    const path = join(folder, "mine.toml") as `${string}.toml`;
+    await writeFile(
+      path,
+      `enable_conv = false
+target_module = ["CrossAttention"]
+target_name = []
+
+[module_algo_map.CrossAttention]
+algo = "lokr"
+dim = 1
+factor = 2
+
+[name_algo_map."conv_out"]
+algo = "full"
+
+[name_algo_map.".*ff.net.*"]
+dim = 3
+`,
+    );
+    const expected = ["to_q lokr 1", "to_k lokr 1", "to_v lokr 1", "2 loha 3"];
+    assert.equal(told(loha.model(model, 2, { preset: path })), expected);
+    await writeFile(path, "enable_conv = maybe");
+    assert.throws(
+      () => lora.model(model, 2, { preset: path }),
+      /Cannot read .* as a preset is TOML/,
+    );
+    await writeFile(path, "linear_dim = 4");
+    assert.throws(() => lora.model(model, 2, { preset: path }), /current key is linear_dim/);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+  assert.throws(() => lora.model(model, 2, { preset: "fulll" as "full" }), /current name is fulll/);
+  assert.throws(
+    () => lora.model(model, 2, { preset: { enable_conv: true, target_module: [] } }),
+    /where and the preset must choose a layer/,
+  );
   model.dispose();
 });
 
