@@ -207,6 +207,7 @@ export const tlora: Ranked<tloraAlgorithm.Factors> & { ranksAt: typeof tloraAlgo
   ranksAt: tloraAlgorithm.ranksAt,
 };
 
+export { fromArguments, toArguments } from "./lib/adapter/arguments.ts";
 export { copy, dispose, parameters, scale } from "./lib/adapter/adapter.ts";
 export { blockOf } from "./lib/adapter/block.ts";
 export { conform } from "./lib/adapter/conform.ts";
@@ -215,24 +216,34 @@ export { join } from "./lib/adapter/join.ts";
 export { lowRankForm, truncate } from "./lib/adapter/low_rank.ts";
 export { type Cap, cap, capped } from "./lib/adapter/max_norm.ts";
 export { delta, merge, mergeBias, unmerge } from "./lib/adapter/merge.ts";
+export { modulesOf } from "./lib/adapter/modules.ts";
+export { PRESETS } from "./lib/adapter/presets.ts";
 export { resize, resizeAll } from "./lib/adapter/resize.ts";
+export { pick } from "./lib/adapter/rules.ts";
 export { combine, sum } from "./lib/adapter/sum.ts";
 export { adaptable } from "./lib/layers/host.ts";
-export { attachAny as attach } from "./lib/layers/model.ts";
+export { adapt, attachAny as attach } from "./lib/layers/model.ts";
+export { readPreset } from "./lib/layers/preset.ts";
 export { attachedTo } from "./lib/layers/site.ts";
 export * as engine from "./lib/engines/engine.ts";
 export * as files from "./lib/files/adapters.ts";
 export * as tf from "./lib/tf.ts";
 
 export type { Adapter, AdapterOptions } from "./lib/adapter/adapter.ts";
+export type { Arguments, Reader, TrainerSettings } from "./lib/adapter/arguments.ts";
 export type { Fit, Quality } from "./lib/adapter/fit.ts";
 export type { Joined, JoinOptions, Named, Slice } from "./lib/adapter/join.ts";
+export type { Module } from "./lib/adapter/modules.ts";
+export type { Preset, PresetName, PresetSettings } from "./lib/adapter/presets.ts";
 export type { Cut } from "./lib/adapter/rank.ts";
 export type { ResizeAllOptions, Resized, ResizedAll, ResizeOptions } from "./lib/adapter/resize.ts";
 export type { Route } from "./lib/adapter/route.ts";
+export type { NetworkSettings, Part, Picked, Settled } from "./lib/adapter/rules.ts";
+export type { ModuleSettings } from "./lib/adapter/settings.ts";
 export type { Cost } from "./lib/algorithms/algorithm.ts";
 export type { AlgorithmName } from "./lib/algorithms/table.ts";
 export type { AdapterFile, OpenOptions, SaveOptions } from "./lib/files/adapters.ts";
 export type { AttachedModel, ModelOptions } from "./lib/layers/model.ts";
+export type { Where } from "./lib/layers/select.ts";
 export type { Attached } from "./lib/layers/site.ts";
 export type { Geometry } from "./lib/tensor/geometry.ts";

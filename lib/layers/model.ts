@@ -8,6 +8,7 @@ import {
   dispose,
   parameters,
 } from "../adapter/adapter.ts";
+import type { TrainerSettings } from "../adapter/arguments.ts";
 import type { Preset, PresetName } from "../adapter/presets.ts";
 import type { Settled } from "../adapter/rules.ts";
 import { layered, legible, type ModuleSettings } from "../adapter/settings.ts";
@@ -250,6 +251,18 @@ export function adaptModel(
   } finally {
     for (const adapter of adapters.values()) dispose(adapter);
   }
+}
+
+/**
+ * A new adapter on every layer of a model that the settings of a trainer mean: `fromArguments(args).settings`, or one's own.
+ *
+ * @throws as `lora.model` does
+ */
+export function adapt(
+  model: tf.LayersModel,
+  { algorithm, rank, llmAdapter: _llmAdapter, ...options }: TrainerSettings & ModelOptions,
+): AttachedModel {
+  return adaptModel(algorithm, model, rank, options);
 }
 
 /** Puts an adapter on a layer, or a map of adapters (a file's) on the layers of a model by their names. */
