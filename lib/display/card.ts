@@ -20,6 +20,16 @@ const BARS = 32;
  * Shows an adapter, or one attached to a layer.
  *
  * @param base the kernel of a bare adapter, where its ΔW depends on one
+ *
+ * @example
+ * ```ts
+ * import { lora } from "lowrank";
+ * import { card } from "lowrank/display";
+ * import * as assert from "uvu/assert";
+ *
+ * const text = String(card(lora.create([3, 3, 64, 128], 8)));
+ * assert.match(text, "5,632"); // 8 · (9 · 64 + 128) parameters
+ * ```
  */
 export function card(
   subject: Adapter | Attached,
@@ -29,7 +39,7 @@ export function card(
   const adapter = attached ? attached.adapter : subject as Adapter;
   const { algorithm, shape, rank } = adapter, count = parameters(adapter);
   const values = differenceOf(attached, adapter, base);
-  const norm = values && Math.hypot(...chunked(values));
+  const norm = values && Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0));
   const row = {
     adapter: algorithm + (attached ? ` on ${attached.layer.name}` : ""),
     kernel: show(shape),
@@ -63,15 +73,6 @@ function differenceOf(
     if (error instanceof TypeError && !base) return undefined; // depends on a base that is not at hand
     throw error;
   }
-}
-
-/** Lengths of runs of numbers, of which the length of all is made: a call takes only so many arguments. */
-function chunked(values: Float32Array): number[] {
-  const lengths: number[] = [];
-  for (let at = 0; at < values.length; at += 4096) {
-    lengths.push(Math.hypot(...values.subarray(at, at + 4096)));
-  }
-  return lengths;
 }
 
 /** Singular values as bars, as shares of the largest. */

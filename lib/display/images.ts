@@ -38,6 +38,16 @@ const GAP = 8, BAR = 160, LINE = 16;
  * one for each pair of channels, O beside each other and I below. Blue is negative, white zero, orange positive.
  *
  * @throws {TypeError} for a tensor of another rank
+ *
+ * @example
+ * ```ts
+ * import { tf } from "lowrank";
+ * import { images } from "lowrank/display";
+ * import * as assert from "uvu/assert";
+ *
+ * const svg = await images(tf.zeros([3, 3, 2, 4])).svg();
+ * assert.is(svg.match(/<image /g)!.length, 2 * 4 + 1); // and the scale
+ * ```
  */
 export function images(tensor: tf.Tensor, options: ImagesOptions = {}): Picture {
   const { rank, shape } = tensor;

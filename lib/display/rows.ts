@@ -2,7 +2,18 @@
 import { escaped, type Shown, shown } from "./bundle.ts";
 import { columnsOf, type Row, table as text } from "./table.ts";
 
-/** Rows as a table with their headings, as on a terminal where only text is shown. */
+/**
+ * Rows as a table with their headings, as on a terminal where only text is shown.
+ *
+ * @example
+ * ```ts
+ * import { table } from "lowrank/display";
+ * import * as assert from "uvu/assert";
+ *
+ * const lines = String(table([{ layer: "conv", parameters: 5632 }])).split("\n");
+ * assert.is(lines[2], "conv        5,632");
+ * ```
+ */
 export function table(rows: readonly Row[]): Shown & { toString(): string } {
   const columns = columnsOf(rows);
   const line = (tag: "th" | "td", cells: string[]) =>

@@ -20,13 +20,11 @@ export interface Range {
  *
  * The page of the slider asks a server that this program opens on 127.0.0.1, at an address that only the page knows;
  * readers of the notebook see the picture as it was last. Outside a notebook `onchange` is called once.
- *
- * @returns what `onchange` returned first
  */
-export async function slider<S extends Shown>(
+export async function slider(
   name: string,
   { min, max, step = 1, value = min }: Range,
-  onchange: (value: number) => S | Promise<S>,
+  onchange: (value: number) => Shown | Promise<Shown>,
 ): Promise<void> {
   const first = await onchange(value);
   if (!kernel()) return;

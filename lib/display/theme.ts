@@ -17,7 +17,9 @@ export const HEIGHT = 400;
 
 /** A figure of plotly.js; a title may be a text alone. */
 export interface Figure {
+  /** traces, as plotly.js has them */
   readonly data: readonly Readonly<Record<string, unknown>>[];
+  /** axes, titles, sizes, over those of the theme */
   readonly layout?: Readonly<Record<string, unknown>>;
 }
 
