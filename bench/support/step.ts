@@ -1,6 +1,7 @@
 /** Training steps of a layer, as a user of the library makes them, to be timed. */
 import * as tf from "@tensorflow/tfjs";
 import { type Adapter, dispose } from "../../lib/adapter/adapter.ts";
+import { forward } from "../../lib/adapter/forward.ts";
 import type { Route } from "../../lib/adapter/route.ts";
 import { attach } from "../../lib/layers/attach.ts";
 import { createFor } from "../../lib/layers/born.ts";
@@ -9,10 +10,16 @@ import type { Place, Way } from "./cases.ts";
 
 /** One training step, and how to give its memory back. */
 export interface Step {
-  /** on the layer, if one is */
-  adapter?: Adapter;
   run(): void;
   dispose(): void;
+}
+
+/** The step of one layer. */
+export interface LayerStep extends Step {
+  /** on the layer, if one is */
+  readonly adapter?: Adapter;
+  /** the forward pass alone, as in use */
+  forward(): void;
 }
 
 /** How an adapted layer is trained. */
@@ -39,21 +46,27 @@ function frozen({ x, kernel }: Place): { layer: tf.layers.Layer; x: tf.Tensor } 
  *
  * @param options.route forced; left out, what the library chooses
  */
-export function step(place: Place, way: Way, { rank = 0, route }: StepOptions = {}): Step {
+export function step(place: Place, way: Way, { rank = 0, route }: StepOptions = {}): LayerStep {
   const { layer, x } = frozen(place);
   const adapter = way.algorithm &&
     createFor(layer, way.algorithm, way.ranked ? rank : 0, way.options ?? {});
+  const [W, bias] = layer.getWeights(), geometry = { padding: "same" as const };
   const attached = adapter && attach(layer, adapter, { route });
   const factors = attached ? layer.trainableWeights.map((weight) => weight.read()) : [];
-  const output = () => layer.apply(x, { training: true }) as tf.Tensor;
-  const dy = tf.tidy(() => tf.randomNormal(output().shape, 0, 0.1));
+  // alone it is computed as where it has adapters: tf.layers' fused kernel has no gradient for x only
+  const output = (training: boolean) =>
+    attached
+      ? layer.apply(x, { training }) as tf.Tensor
+      : forward(x, { kernel: W, geometry, bias }, [], "bypass");
+  const dy = tf.tidy(() => tf.randomNormal(output(true).shape, 0, 0.1));
   return {
     adapter: attached?.adapter,
     run() {
-      const { value, grads } = tf.engine().gradients(output, [x, ...factors], dy);
+      const { value, grads } = tf.engine().gradients(() => output(true), [x, ...factors], dy);
       grads.at(-1)?.dataSync(); // an engine that computes later has computed
       tf.dispose([value, ...grads.filter((gradient) => gradient)]);
     },
+    forward: () => tf.tidy(() => void output(false)),
     dispose() {
       attached?.detach();
       if (adapter) dispose(adapter);
