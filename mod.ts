@@ -210,6 +210,7 @@ export const tlora: Ranked<tloraAlgorithm.Factors> & { ranksAt: typeof tloraAlgo
 export { fromArguments, toArguments } from "./lib/adapter/arguments.ts";
 export { copy, dispose, parameters, scale } from "./lib/adapter/adapter.ts";
 export { blockOf } from "./lib/adapter/block.ts";
+export { choose, chooseAll, ways } from "./lib/adapter/choose.ts";
 export { conform } from "./lib/adapter/conform.ts";
 export { convert } from "./lib/adapter/convert.ts";
 export { join } from "./lib/adapter/join.ts";
@@ -231,6 +232,7 @@ export * as tf from "./lib/tf.ts";
 
 export type { Adapter, AdapterOptions } from "./lib/adapter/adapter.ts";
 export type { Arguments, Reader, TrainerSettings } from "./lib/adapter/arguments.ts";
+export type { Choosable, ChooseOptions, ChosenWays, Goal, Way } from "./lib/adapter/choose.ts";
 export type { Fit, Quality } from "./lib/adapter/fit.ts";
 export type { Joined, JoinOptions, Named, Slice } from "./lib/adapter/join.ts";
 export type { Module } from "./lib/adapter/modules.ts";
