@@ -115,10 +115,9 @@ export function hostOf(layer: tf.layers.Layer): Host {
   return layer as unknown as Host;
 }
 
-/** The kind of a layer with a kernel, or none: normalizations are adapted one by one, with `norm`. */
+/** The kind of a layer, or none when it takes no adapter. */
 export function kindOf(layer: tf.layers.Layer): Kind | undefined {
-  const kind = KINDS.get(layer.getClassName());
-  return kind?.family === "norm" ? undefined : kind;
+  return KINDS.get(layer.getClassName());
 }
 
 /** A layer as an adapter needs it. */

@@ -5,12 +5,14 @@ import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import {
+  adapt,
   attach,
   type AttachedModel,
   boft,
   dispose,
   dylora,
   files,
+  fromArguments,
   full,
   glora,
   ia3,
@@ -252,6 +254,43 @@ models("gives the name's settings over the glob's over the class's over the mode
     ["head", "lora", 3, 3],
   ]);
   assert.ok(all.adapters.get("conv1")!.factors.core1, "the model's tucker, which loha reads too");
+  all.detach();
+  model.dispose();
+});
+
+models("adapts normalizations where it is asked to, by the algorithm for them", () => {
+  const model = network();
+  const told = (all: AttachedModel) => {
+    const list = [...all.adapters].map(([name, { algorithm }]) => `${name} ${algorithm}`);
+    all.detach();
+    return list;
+  };
+  const kernels = ["depth lora", "point lora", "head lora"];
+  assert.equal(told(lora.model(model, 2)), ["conv1 lora", ...kernels]);
+  const all = ["conv1 lora", "norm norm", ...kernels];
+  assert.equal(told(lora.model(model, 2, { norm: true, dropout: 0.1 })), all);
+  const overrides = { BatchNormalization: { algorithm: "norm" } } as const;
+  assert.equal(told(lora.model(model, 2, { overrides })), all);
+  const { settings } = fromArguments({ network_dim: 2, train_norm: "True" });
+  assert.equal(told(adapt(model, settings)), all);
+  model.dispose();
+});
+
+models("takes what LyCORIS's and kohya's arguments mean", () => {
+  const model = network();
+  const args = { algo: "lokr", network_dim: "2", network_alpha: "1", conv_dim: "1", factor: "2" };
+  const all = adapt(model, fromArguments(args).settings);
+  const told = [...all.adapters].map(([name, { algorithm, rank, alpha, factors }]) => [
+    name,
+    algorithm,
+    rank,
+    alpha,
+    factors.w1?.shape,
+  ]);
+  assert.equal(told.filter(([name]) => name === "conv1" || name === "point"), [
+    ["conv1", "lokr", 1, 1, [1, 2]],
+    ["point", "lokr", 2, 1, [2, 2]],
+  ]);
   all.detach();
   model.dispose();
 });
