@@ -8,10 +8,11 @@ import * as tf from "@tensorflow/tfjs";
 import * as cpu from "./cpu.ts";
 import { environment } from "./environment.ts";
 import * as onednn from "./onednn.ts";
+import * as tensorflow from "./tensorflow.ts";
 import * as wasm from "./wasm.ts";
 
 /** An engine of this library. */
-export type EngineName = "onednn" | "wasm" | "cpu";
+export type EngineName = "onednn" | "tensorflow" | "wasm" | "cpu";
 
 /** What every engine's file exports. */
 export interface Engine {
@@ -21,10 +22,20 @@ export interface Engine {
   available(): Promise<true | string>;
   /** registers its kernels with TensorFlow.js, once, and selects its backend */
   start(): Promise<void>;
+  /** whether it comes before all others on this machine; it does not if left out */
+  preferred?(): boolean;
+  /** what it computes on, once it has started */
+  device?(): string | undefined;
 }
 
+/** Fastest first where there is no GPU. */
+const ENGINES: readonly Engine[] = [onednn, tensorflow, wasm, cpu];
+
 /** Fastest first: "auto" takes the first that starts. */
-const ENGINES: readonly Engine[] = [onednn, wasm, cpu];
+function ordered(): Engine[] {
+  const preferred = (engine: Engine) => Number(engine.preferred?.() ?? false);
+  return [...ENGINES].sort((a, b) => preferred(b) - preferred(a));
+}
 
 /** The backend that {@link use} selected last; undefined before. */
 export let name: string | undefined;
@@ -47,10 +58,15 @@ export async function use(choice: "auto" | EngineName = "auto"): Promise<string>
   return name = await start(asked, told === undefined ? "name" : "LOWRANK_ENGINE");
 }
 
+/** What the engine selected last computes on, where it tells: a library's version, a GPU. */
+export function device(): string | undefined {
+  return ENGINES.find((engine) => engine.name === name)?.device?.();
+}
+
 /** Every engine, fastest first, with true where it can start or the reason why not. */
 export async function list(): Promise<{ name: EngineName; available: true | string }[]> {
   const rows: { name: EngineName; available: true | string }[] = [];
-  for (const engine of ENGINES) {
+  for (const engine of ordered()) {
     rows.push({ name: engine.name, available: await engine.available() });
   }
   return rows;
@@ -71,7 +87,7 @@ async function outside(): Promise<string | undefined> {
 
 async function fastest(): Promise<string> {
   const obstacles = [];
-  for (const engine of ENGINES) {
+  for (const engine of ordered()) {
     const obstacle = await attempt(engine);
     if (!obstacle) return engine.name;
     obstacles.push(`${engine.name}: ${obstacle}`);

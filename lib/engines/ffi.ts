@@ -23,6 +23,8 @@ export interface Foreign {
   address(array: ArrayBufferView): number;
   /** The bytes at an address, not copied. */
   bytes(address: number, length: number): ArrayBuffer;
+  /** The C string at an address. */
+  text(address: number): string;
 }
 
 /** b: the array's memory, h: a handle or address, i: int, u: unsigned 64 bits, f: float, v: nothing. */
@@ -51,6 +53,7 @@ const deno: Foreign = {
     Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(array as Uint8Array<ArrayBuffer>))),
   bytes: (address, length) =>
     Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(BigInt(address))!, length),
+  text: (address) => Deno.UnsafePointerView.getCString(Deno.UnsafePointer.create(BigInt(address))!),
 };
 
 /** What is used of Bun's module. */
@@ -58,11 +61,12 @@ interface BunForeign {
   dlopen(path: string, definitions: object): { symbols: Functions };
   ptr(array: ArrayBufferView): number;
   toArrayBuffer(address: number, offset: number, length: number): ArrayBuffer;
+  CString: new (address: number) => { toString(): string };
 }
 
 async function bun(): Promise<Foreign> {
   const module = "bun:ffi"; // by a variable, or Deno's checker looks for it
-  const { dlopen, ptr, toArrayBuffer } = await import(module) as BunForeign;
+  const { dlopen, ptr, toArrayBuffer, CString } = await import(module) as BunForeign;
   return {
     open(path, signatures) {
       const definitions: Record<string, unknown> = {};
@@ -74,6 +78,7 @@ async function bun(): Promise<Foreign> {
     },
     address: (array) => ptr(array),
     bytes: (address, length) => toArrayBuffer(address, 0, length),
+    text: (address) => String(new CString(address)),
   };
 }
 

@@ -21,19 +21,25 @@ const HELP = `What computes under TensorFlow.js on this machine.
 pip downloads the library: Python must be installed.
 Example: deno task engine install onednn`;
 
+/** What `measure` prints. */
+interface Measured extends Speed {
+  /** what the engine computes on, where it tells */
+  device?: string;
+}
+
 /** What `--json` writes of each engine. */
 interface Row {
   name: string;
   /** true, or why it cannot start */
   available: true | string;
   /** 10⁹ multiplications and additions a second; null where it does not start */
-  speed: Speed | null;
+  speed: Measured | null;
   /** the command that installs it, where it cannot start and there is one */
   install?: string;
 }
 
 /** Measures in a process of its own, where nothing is warm and a library that crashes takes nothing along. */
-function measureApart(name: string): Promise<Speed | string> {
+function measureApart(name: string): Promise<Measured | string> {
   const flags = "Deno" in globalThis ? ["run", "-A"] : [];
   const parameters = [...flags, fileURLToPath(import.meta.url), "measure", name];
   return new Promise((resolve) => {
@@ -79,7 +85,7 @@ function shown({ name, available, speed, install }: Row) {
     engine: name,
     "conv 3×3, GFLOP/s": digits(speed?.convolution),
     "matmul, GFLOP/s": digits(speed?.product),
-    "": [reason, install].filter(Boolean).join("; to install it: "),
+    "": [reason || speed?.device, install].filter(Boolean).join("; to install it: "),
   };
 }
 
@@ -124,7 +130,7 @@ async function main(): Promise<void> {
     }
     case "measure":
       await engine.use(name as engine.EngineName);
-      return console.log(JSON.stringify(await measure()));
+      return console.log(JSON.stringify({ ...await measure(), device: engine.device() }));
     case "install":
       return console.log(await installShown(name));
     case "uninstall": {

@@ -102,6 +102,13 @@ const rows: Row[] = [
   }],
 ];
 
+/**
+ * The `cpu` backend divides by the whole window where its own avgPool divided by what lies in the input:
+ * TensorFlow's gradient is that of the value, and so another.
+ */
+const exact = (engine: string, row: string) =>
+  engine === "tensorflow" && /^avgPool.*same/.test(row) ? "forward" : undefined;
+
 /** The value, and the gradient for every input. */
 function outcome([, shapes, operation, forward]: Row): tf.Tensor[] {
   const inputs = shapes.map((shape, index) => tf.tensor(values(shape, index), shape));
@@ -116,7 +123,8 @@ for (const { name, available } of await engine.list()) {
   if (available !== true || name === "cpu") continue;
   const kernels = suite(`${name}:`);
   leakless(kernels);
-  for (const row of rows) {
+  for (const [title, shapes, operation, forward = exact(name, title)] of rows) {
+    const row: Row = [title, shapes, operation, forward];
     kernels(`${row[0]} is the cpu's`, async () => {
       await tf.setBackend("cpu");
       const expected = outcome(row);

@@ -1,0 +1,49 @@
+/**
+ * TensorFlow under TensorFlow.js, on the CPU or a GPU with CUDA: Python's package by its C API, through
+ * foreign functions of Deno or Bun, without Python and without an addon.
+ *
+ * Tensors are handles of TensorFlow. A kernel that it lacks computes in the `cpu` backend.
+ */
+import * as tf from "@tensorflow/tfjs";
+import { type Library, start as startLibrary, type TensorFlow } from "./tensorflow/api.ts";
+import { Backend } from "./tensorflow/backend.ts";
+import { register } from "./tensorflow/kernels.ts";
+import { accelerated, find, threads } from "./tensorflow/library.ts";
+
+/** The engine's name and its backend's. */
+export const name = "tensorflow";
+
+let library: Library | undefined;
+let context: TensorFlow | undefined;
+
+/** A backend of this name that the program registered itself, as tfjs-node does. */
+const registered = () => tf.engine().registryFactory[name] !== undefined;
+
+/** Where `LOWRANK_LIBTENSORFLOW`, the active venv or the user's cache has its library, and it opens. */
+export async function available(): Promise<true | string> {
+  if (registered()) return true;
+  try {
+    library ??= await find();
+    return true;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+/** Registers the kernels, once, and selects the backend. */
+export async function start(): Promise<void> {
+  if (!registered()) {
+    const started = context ??= startLibrary(library ??= await find(), threads());
+    register(name);
+    tf.registerBackend(name, () => new Backend(started));
+  }
+  await tf.setBackend(name);
+}
+
+/** On a GPU it is the fastest. */
+export const preferred = accelerated;
+
+/** The version, and the GPU or that there is none; of a backend from outside nothing is known. */
+export function device(): string | undefined {
+  return context && `TensorFlow ${context.version} on ${context.gpu ?? "the CPU"}`;
+}
