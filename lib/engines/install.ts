@@ -16,21 +16,27 @@ import { entries, unpack } from "./install/zip.ts";
 /** What {@link install} tells while it works: what it does, and how many bytes of how many are done. */
 export type Tell = (what: string, done: number, total: number) => void;
 
+/** Ends the name of the build for NVIDIA's cards, and of its folder beside the engine's own. */
+const CUDA = "-cuda";
+
 /** The engines whose library can be installed. */
-export const INSTALLABLE: readonly string[] = Object.keys(WHEELS);
+export const INSTALLABLE: readonly string[] = Object.keys(WHEELS)
+  .filter((name) => !name.endsWith(CUDA));
 
 /**
  * Downloads the library of an engine by pip, checks it, and unpacks it into the cache folder.
  *
+ * @param options `cuda`: the build for NVIDIA's cards, 5 GB on the disk
  * @returns the folder, and whether anything was missing from it
  * @throws {RangeError} for an engine without such a library, or a machine without a build of it
  * @throws {Error} without Python, pip or a network, or when a checksum is not the pinned one
  */
 export async function install(
   engine: string,
-  tell: Tell = () => {},
+  { cuda = false, tell = () => {} }: { cuda?: boolean; tell?: Tell } = {},
 ): Promise<{ folder: string; changed: boolean }> {
-  const wheels = wheelsOf("install", engine), folder = folderOf("install", engine);
+  const name = cuda ? engine + CUDA : engine;
+  const wheels = wheelsOf("install", name), folder = folderOf("install", name);
   if (process.platform !== "linux" || process.arch !== "x64") {
     throw new RangeError(
       `Cannot install engine "${engine}" as it is built for Linux on x64: ` +
@@ -46,7 +52,7 @@ export async function install(
 const mark = (folder: string, { file }: Wheel) => join(folder, `${file}.unpacked`);
 
 async function installWheel(wheel: Wheel, folder: string, tell: Tell): Promise<void> {
-  tell(`downloading ${wheel.requirement}, ${wheel.size} MB`, 0, 1);
+  tell(`downloading ${wheel.requirement}`, 0, 1);
   const path = await download(wheel, folder);
   const kept = (await entries(path)).filter(({ name }) => wheel.keep(name));
   const total = kept.reduce((sum, { size }) => sum + size, 0);
@@ -61,22 +67,23 @@ async function installWheel(wheel: Wheel, folder: string, tell: Tell): Promise<v
 }
 
 /**
- * Removes what {@link install} put into the cache folder, and the folder.
+ * Removes what {@link install} put into the cache, for NVIDIA's cards too.
  *
- * @returns the folder, and whether it was there
+ * @returns the engine's folder, and whether anything was there
  * @throws {RangeError} for an engine without a library to install
  */
 export async function uninstall(engine: string): Promise<{ folder: string; changed: boolean }> {
   wheelsOf("uninstall", engine);
-  const folder = folderOf("uninstall", engine), changed = existsSync(folder);
-  await rm(folder, { recursive: true, force: true });
-  return { folder, changed };
+  const folders = [engine, engine + CUDA].map((name) => folderOf("uninstall", name));
+  const changed = folders.some((folder) => existsSync(folder));
+  for (const folder of folders) await rm(folder, { recursive: true, force: true });
+  return { folder: folders[0], changed };
 }
 
 function wheelsOf(verb: string, engine: string): readonly Wheel[] {
   if (Object.hasOwn(WHEELS, engine)) return WHEELS[engine];
   throw new RangeError(
-    `Cannot ${verb} engine "${engine}" as it must be one of ${INSTALLABLE.join(", ")}: ` +
+    `Cannot ${verb} engine "${engine}" as it must be one of ${Object.keys(WHEELS).join(", ")}: ` +
       `current name is ${engine}`,
   );
 }

@@ -5,25 +5,40 @@
  * Tensors are handles of TensorFlow. A kernel that it lacks computes in the `cpu` backend.
  */
 import * as tf from "@tensorflow/tfjs";
-import { type Library, start as startLibrary, type TensorFlow } from "./tensorflow/api.ts";
+import { environment } from "./environment.ts";
+import { addon, adopt } from "./tensorflow/addon.ts";
+import { start as startLibrary, type TensorFlow } from "./tensorflow/api.ts";
 import { Backend } from "./tensorflow/backend.ts";
 import { register } from "./tensorflow/kernels.ts";
-import { accelerated, find, threads } from "./tensorflow/library.ts";
+import { accelerated, find as findLibrary, threads } from "./tensorflow/library.ts";
 
 /** The engine's name and its backend's. */
 export const name = "tensorflow";
 
-let library: Library | undefined;
+/** Starts what was found. */
+let found: (() => TensorFlow) | undefined;
 let context: TensorFlow | undefined;
 
 /** A backend of this name that the program registered itself, as tfjs-node does. */
 const registered = () => tf.engine().registryFactory[name] !== undefined;
 
-/** Where `LOWRANK_LIBTENSORFLOW`, the active venv or the user's cache has its library, and it opens. */
+/** Python's library; where that is not found, the addon of an installed tfjs-node(-gpu). */
+async function find(): Promise<() => TensorFlow> {
+  try {
+    const library = await findLibrary();
+    return () => startLibrary(library, threads());
+  } catch (error) {
+    const binding = environment("LOWRANK_LIBTENSORFLOW") ? undefined : addon();
+    if (!binding) throw error;
+    return () => adopt(binding);
+  }
+}
+
+/** Where `LOWRANK_LIBTENSORFLOW`, the active venv, the user's cache or tfjs-node has it, and it opens. */
 export async function available(): Promise<true | string> {
   if (registered()) return true;
   try {
-    library ??= await find();
+    found ??= await find();
     return true;
   } catch (error) {
     return (error as Error).message;
@@ -33,7 +48,7 @@ export async function available(): Promise<true | string> {
 /** Registers the kernels, once, and selects the backend. */
 export async function start(): Promise<void> {
   if (!registered()) {
-    const started = context ??= startLibrary(library ??= await find(), threads());
+    const started = context ??= (found ??= await find())();
     register(name);
     tf.registerBackend(name, () => new Backend(started));
   }

@@ -6,18 +6,19 @@ import { parseArgs } from "node:util";
 import { progress } from "../display/progress.ts";
 import { table } from "../display/table.ts";
 import * as engine from "../engines/engine.ts";
-import { install, INSTALLABLE, uninstall } from "../engines/install.ts";
+import { install, INSTALLABLE, type Tell, uninstall } from "../engines/install.ts";
 import { measure, type Speed } from "../engines/measure.ts";
 
 const HELP = `What computes under TensorFlow.js on this machine.
 
   deno task engine [--json]              every engine: whether it starts, and its speed
   deno task engine measure NAME          one engine's speed, as JSON
-  deno task engine install NAME          installs its library into the user's cache folder: ${
+  deno task engine install NAME [--cuda] installs its library into the user's cache folder: ${
   INSTALLABLE.join(", ")
 }
   deno task engine uninstall NAME        removes it from there
 
+  --cuda         tensorflow for NVIDIA's cards, 5 GB on the disk
 pip downloads the library: Python must be installed.
 Example: deno task engine install onednn`;
 
@@ -89,9 +90,9 @@ function shown({ name, available, speed, install }: Row) {
   };
 }
 
-async function installShown(name: string): Promise<string> {
+async function installShown(name: string, cuda: boolean): Promise<string> {
   let line: ReturnType<typeof progress> | undefined, current = "", megabytes = 0;
-  const { folder, changed } = await install(name, (what, done, total) => {
+  const tell: Tell = (what, done, total) => {
     if (what !== current) {
       line?.done();
       line = undefined;
@@ -103,7 +104,8 @@ async function installShown(name: string): Promise<string> {
     const now = Math.ceil(done / 1e6);
     line.step(now - megabytes);
     megabytes = now;
-  });
+  };
+  const { folder, changed } = await install(name, { cuda, tell });
   line?.done();
   return changed ? `${name} is installed in ${folder}` : `${name} was installed already: ${folder}`;
 }
@@ -112,6 +114,7 @@ async function main(): Promise<void> {
   const { values, positionals: [command, name, ...more] } = parseArgs({
     allowPositionals: true,
     options: {
+      cuda: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
@@ -132,7 +135,7 @@ async function main(): Promise<void> {
       await engine.use(name as engine.EngineName);
       return console.log(JSON.stringify({ ...await measure(), device: engine.device() }));
     case "install":
-      return console.log(await installShown(name));
+      return console.log(await installShown(name, values.cuda));
     case "uninstall": {
       const { folder, changed } = await uninstall(name);
       return console.log(changed ? `removed ${folder}` : `${name} was not installed in ${folder}`);

@@ -105,11 +105,16 @@ test("refuses a file with another checksum, and keeps nothing of it", async () =
   assert.equal(readdirSync(join(folder, "lowrank", "onednn")), []);
 });
 
-installs("refuses an engine that has nothing to install", async () => {
-  for (const action of [install, uninstall]) {
-    const error = await action("constructor").catch((error) => error);
+installs("refuses an engine that has nothing to install, here or for CUDA", async () => {
+  const asked = [
+    () => install("constructor"),
+    () => uninstall("constructor"),
+    () => install("onednn", { cuda: true }),
+  ];
+  for (const action of asked) {
+    const error = await action().catch((error) => error);
     assert.instance(error, RangeError);
-    assert.match(error.message, /"constructor".*must be one of onednn/);
+    assert.match(error.message, /"(constructor|onednn-cuda)".*must be one of onednn, tensorflow/);
   }
 });
 

@@ -47,6 +47,12 @@ export const TYPES = {
 } as const;
 export type Type = keyof typeof TYPES;
 
+/** The type of TensorFlow's number. */
+export function typeOf(code: number): Type {
+  for (const [type, row] of Object.entries(TYPES)) if (row.code === code) return type as Type;
+  throw new TypeError(`TensorFlow.js has no type for TensorFlow's number ${code}`);
+}
+
 /** An attribute of an operation: a bool, a string, a list of integers, or what it says it is. */
 export type Attribute = boolean | string | readonly number[] | { type: Type } | { int: number } | {
   float: number;
@@ -170,14 +176,12 @@ export function start({ ffi, functions: c }: Library, threads: number): TensorFl
   }
 
   function described(handle: number): Result {
-    const code = c.TFE_TensorHandleDataType(handle);
-    const type = (Object.keys(TYPES) as Type[]).find((type) => TYPES[type].code === code);
+    const type = typeOf(c.TFE_TensorHandleDataType(handle));
     const axes = checked(c.TFE_TensorHandleNumDims(handle, status));
     const shape = Array.from(
       { length: axes },
       (_, axis) => Number(c.TFE_TensorHandleDim(handle, axis, status)),
     );
-    if (!type) throw new Error(`TensorFlow.js has no type for TensorFlow's number ${code}`);
     return { handle, shape, type };
   }
 

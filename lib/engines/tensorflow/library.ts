@@ -17,8 +17,10 @@ const MOST = 127;
 function candidates(): string[] {
   const chosen = environment("LOWRANK_LIBTENSORFLOW");
   if (chosen) return [chosen];
-  const venv = environment("VIRTUAL_ENV"), cache = cacheFolder("tensorflow");
-  const folders = [...(venv ? packages(join(venv, "lib")) : []), ...(cache ? [cache] : [])];
+  const venv = environment("VIRTUAL_ENV");
+  const kept = ["tensorflow-cuda", "tensorflow"].map(cacheFolder);
+  const folders = [...(venv ? packages(join(venv, "lib")) : []), ...kept]
+    .filter((folder) => folder !== undefined);
   return folders.map((folder) => join(folder, "tensorflow", NAME)).filter(present);
 }
 
