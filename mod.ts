@@ -213,6 +213,8 @@ export { blockOf } from "./lib/adapter/block.ts";
 export { choose, chooseAll, ways } from "./lib/adapter/choose.ts";
 export { conform } from "./lib/adapter/conform.ts";
 export { convert } from "./lib/adapter/convert.ts";
+export { extract } from "./lib/adapter/extract.ts";
+export { extractAll } from "./lib/adapter/extract_all.ts";
 export { join } from "./lib/adapter/join.ts";
 export { lowRankForm, truncate } from "./lib/adapter/low_rank.ts";
 export { type Cap, cap, capped } from "./lib/adapter/max_norm.ts";
@@ -232,7 +234,15 @@ export * as tf from "./lib/tf.ts";
 
 export type { Adapter, AdapterOptions } from "./lib/adapter/adapter.ts";
 export type { Arguments, Reader, TrainerSettings } from "./lib/adapter/arguments.ts";
+export type { Stored } from "./lib/adapter/bytes.ts";
 export type { Choosable, ChooseOptions, ChosenWays, Goal, Way } from "./lib/adapter/choose.ts";
+export type { ExtractAllOptions, ExtractedAll, Pair } from "./lib/adapter/extract_all.ts";
+export type {
+  Extractable,
+  Extracted,
+  ExtractOptions,
+  Sparse,
+} from "./lib/adapter/extract/options.ts";
 export type { Fit, Quality } from "./lib/adapter/fit.ts";
 export type { Joined, JoinOptions, Named, Slice } from "./lib/adapter/join.ts";
 export type { Module } from "./lib/adapter/modules.ts";

@@ -31,8 +31,8 @@ function hull(choices: readonly Choice[]): number[] {
  * min Σ loss with Σ bytes <= budget, one choice a layer: the steps of all hulls, those that save most loss a byte first.
  *
  * For the bytes that are spent until a step no longer fits this is the optimum (the hulls are convex, as a
- * spectrum's tails are); what is left then goes to the best steps that still fit, so that the loss is above the
- * optimum of the whole budget by less than one step saves.
+ * spectrum's tails are); what is left then goes to the best steps that still fit, and at last to whatever choice
+ * fits and saves most. The loss is above the optimum of the whole budget by less than one step saves.
  *
  * @param layers the choices of each; the cheapest of all must fit together
  * @returns the index of each layer's choice
@@ -40,8 +40,7 @@ function hull(choices: readonly Choice[]): number[] {
  */
 export function allocate(layers: readonly (readonly Choice[])[], budget: number): number[] {
   const hulls = layers.map(hull), at = hulls.map(() => 0);
-  const choice = (layer: number) => layers[layer][hulls[layer][at[layer]]];
-  let left = hulls.reduce((left, _, layer) => left - choice(layer).bytes, budget);
+  let left = hulls.reduce((left, [first], layer) => left - layers[layer][first].bytes, budget);
   if (left < 0) {
     throw new RangeError(
       `Cannot fit adapters into ${budget} bytes as they take ${budget - left} at the least: ` +
@@ -61,5 +60,19 @@ export function allocate(layers: readonly (readonly Choice[])[], budget: number)
     at[layer]++;
     left -= bytes;
   }
-  return hulls.map((path, layer) => path[at[layer]]);
+
+  const chosen = hulls.map((path, layer) => path[at[layer]]);
+  for (;;) {
+    let best = { layer: 0, to: chosen[0], gain: 0, bytes: 0 };
+    layers.forEach((choices, layer) => {
+      const now = choices[chosen[layer]];
+      choices.forEach((choice, to) => {
+        const gain = now.loss - choice.loss, bytes = choice.bytes - now.bytes;
+        if (bytes <= left && gain > best.gain) best = { layer, to, gain, bytes };
+      });
+    });
+    if (best.gain === 0) return chosen;
+    chosen[best.layer] = best.to;
+    left -= best.bytes;
+  }
 }

@@ -66,6 +66,9 @@ export function needsAll(cut: Cut): boolean {
   return cut.percentile !== undefined || cut.cumulative !== undefined;
 }
 
+/** No rule: what a cut is put over in the place of another. */
+export const UNCUT: Cut = Object.fromEntries(Object.keys(RULES).map((rule) => [rule, undefined]));
+
 /** Whether a value can be what a rule is given. */
 function isFit(rule: Rule, p: number): boolean {
   if (rule === "rank") return Number.isInteger(p) && p >= 1;

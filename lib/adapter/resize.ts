@@ -7,9 +7,10 @@ import { allocate } from "./allocate.ts";
 import { bytesOf, type Stored, WIDTH } from "./bytes.ts";
 import { type Fit, fit, type Quality } from "./fit.ts";
 import { hasLowRankForm } from "./low_rank.ts";
+import { tensorOf, upload } from "./matrices.ts";
 import { plain } from "./plain.ts";
 import { type Cut, rankBy } from "./rank.ts";
-import { type Spectrum, spectrum } from "./spectrum.ts";
+import { pairOf, type Spectrum, spectrum } from "./spectrum.ts";
 
 /** What a rank is chosen by. */
 export interface ResizeOptions extends Cut {
@@ -26,13 +27,13 @@ export interface Resized extends Fit {
 }
 
 /** The LoRA of an adapter's spectrum at a rank, with the adapter's magnitude if it has one. */
-function cut(adapter: Adapter, { pair }: Spectrum, rank: number): Adapter {
+function cut(adapter: Adapter, { triplets }: Spectrum, rank: number): Adapter {
   const { shape, dora } = adapter, { magnitude } = adapter.factors;
   return tidy(() => {
-    const { down, up } = pair(rank);
+    const { down, up } = pairOf(triplets(rank));
     const factors = {
-      down: tf.tensor(Float32Array.from(down.data), [...shape.slice(0, -1), rank]),
-      up: tf.tensor(Float32Array.from(up.data), [rank, outputs(shape)]),
+      down: tensorOf(down, [...shape.slice(0, -1), rank]),
+      up: upload(up),
       ...(magnitude && { magnitude: tf.clone(magnitude) }),
     };
     return { ...plain("lora", shape, rank, factors), dora };

@@ -9,11 +9,11 @@ import type * as lokr from "../algorithms/lokr.ts";
 import * as lora from "../algorithms/lora.ts";
 import { type Matrix, matrix, multiply, transpose } from "../tensor/matrix.ts";
 import { qr } from "../tensor/qr.ts";
-import { inputs, outputs, size } from "../tensor/shape.ts";
+import { inputs } from "../tensor/shape.ts";
 import { lost, type Svd, svd } from "../tensor/svd.ts";
-import { tidy } from "../tensor/tidy.ts";
 import { type Adapter, scale } from "./adapter.ts";
 import { lowRankForm } from "./low_rank.ts";
+import { matrixOf, scoped } from "./matrices.ts";
 
 /** ΔW as a sum of orthogonal matrices of rank 1, the largest first. */
 export interface Spectrum {
@@ -21,14 +21,8 @@ export interface Spectrum {
   readonly s: Float64Array;
   /** ‖ΔW − ΔW′‖ / ‖ΔW‖ of the best ΔW′ of a rank, 0 where ΔW is 0 */
   error(rank: number): number;
-  /** the best ΔW′ of a rank: `down` `[k·I/G, n]`, `up` `[n, O]`, each with √σ of every σ */
-  pair(rank: number): { down: Matrix; up: Matrix };
-}
-
-/** A tensor's numbers, all axes but the last as rows. */
-export function matrixOf(tensor: tf.Tensor): Matrix {
-  const columns = outputs(tensor.shape);
-  return matrix(size(tensor.shape) / columns, columns, tensor.dataSync());
+  /** the largest triplets, whose sum is the best ΔW′ of a rank */
+  triplets(rank: number): Svd;
 }
 
 /** `D · U`, decomposed without building it where it is larger than its factors. */
@@ -39,27 +33,37 @@ function decomposed(down: Matrix, up: Matrix): Svd {
   return { u: multiply(one.q, u), s, v: multiply(two.q, v) };
 }
 
-/** Of a decomposition the first n pairs. */
-function pairOf({ u, s, v }: Svd, n: number): { down: Matrix; up: Matrix } {
-  const down = matrix(u.rows, n), up = matrix(n, v.rows);
-  for (let j = 0; j < n; j++) {
-    const root = Math.sqrt(s[j]);
-    for (let i = 0; i < u.rows; i++) down.data[i * n + j] = u.data[i * u.columns + j] * root;
-    for (let o = 0; o < v.rows; o++) up.data[j * v.rows + o] = v.data[o * v.columns + j] * root;
+/** The first n columns. */
+function columns({ rows, columns, data }: Matrix, n: number): Matrix {
+  const first = matrix(rows, n);
+  for (let i = 0; i < rows; i++) {
+    first.data.set(data.subarray(i * columns, i * columns + n), i * n);
   }
-  return { down, up };
+  return first;
 }
 
-/** What an SVD tells. */
-export function spectrumOf(decomposition: Svd): Spectrum {
-  const { s } = decomposition;
-  return { s, error: (rank) => lost(s, rank), pair: (rank) => pairOf(decomposition, rank) };
+/** Of a decomposition the first triplets. */
+export function firstOf({ u, s, v }: Svd, rank: number): Svd {
+  return { u: columns(u, rank), s: s.subarray(0, rank), v: columns(v, rank) };
+}
+
+/** Triplets as `down` `[k·I/G, r]` and `up` `[r, O]`, each side with √σ of every σ: of like size, which float16 needs. */
+export function pairOf({ u, s, v }: Svd): { down: Matrix; up: Matrix } {
+  const roots = s.map(Math.sqrt), r = s.length;
+  const rooted = ({ rows, data }: Matrix) =>
+    matrix(rows, r, data.map((value, i) => value * roots[i % r]));
+  return { down: rooted(u), up: transpose(rooted(v)) };
+}
+
+/** What a whole SVD tells. */
+export function spectrumOf(all: Svd): Spectrum {
+  return { s: all.s, error: (rank) => lost(all.s, rank), triplets: (rank) => firstOf(all, rank) };
 }
 
 /** w1 or w2 of a LoKr, decomposed. */
 function part(w: tf.Tensor | undefined, pair: lora.Factors): Svd {
   if (w) return svd(matrixOf(w));
-  const { down, up } = tidy(() => {
+  const { down, up } = scoped(() => {
     const { down, up } = lora.lowRank(pair);
     return { down: matrixOf(down), up: matrixOf(up) };
   });
@@ -79,8 +83,8 @@ function lokrSpectrum(factors: lokr.Factors, factor: number): Spectrum {
     (σ, i) => Array.from(two.s, (τ, j) => ({ i, j, s: σ * τ * Math.abs(factor) })),
   ).flat().sort((a, b) => b.s - a.s);
   const s = Float64Array.from(products, ({ s }) => s);
-  const ik = inputs((w2 ?? (core2 ? down2 : down2)!).shape);
-  const vectors = (n: number): Svd => {
+  const ik = inputs((w2 ?? down2!).shape);
+  const triplets = (n: number): Svd => {
     const taps = two.u.rows / ik, im = one.u.rows, om = one.v.rows, ok = two.v.rows;
     const u = matrix(taps * im * ik, n), v = matrix(om * ok, n);
     for (let t = 0; t < n; t++) {
@@ -98,7 +102,7 @@ function lokrSpectrum(factors: lokr.Factors, factor: number): Spectrum {
     }
     return { u, s: s.subarray(0, n), v };
   };
-  return { s, error: (rank) => lost(s, rank), pair: (rank) => pairOf(vectors(rank), rank) };
+  return { s, error: (rank) => lost(s, rank), triplets };
 }
 
 /**
@@ -110,7 +114,7 @@ export function spectrum(adapter: Adapter): Spectrum {
   const { scalar } = adapter.factors;
   const factor = scale(adapter) * (scalar ? scalar.dataSync()[0] : 1);
   if (adapter.algorithm === "lokr") return lokrSpectrum(adapter.factors as lokr.Factors, factor);
-  const { down, up } = tidy(() => {
+  const { down, up } = scoped(() => {
     const { down, up } = lowRankForm({ ...adapter, dora: false });
     return { down: matrixOf(down), up: matrixOf(up) };
   });
