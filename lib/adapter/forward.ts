@@ -3,20 +3,17 @@
  *
  * - `bypass`, the activation side: the base as it is, and each adapter's factors beside it;
  * - `rebuild`, the weight side: W′ is built and differentiated as a kernel of full size;
- * - `hybrid`: forward and input gradient through W′, as without an adapter, and the gradients of LoRA's factors
- *   through its rank-r bottleneck, so that no gradient of full size is made.
+ * - `hybrid`, of one adapter alone: forward and input gradient as without an adapter, and the gradients of its factors
+ *   without one of full size (`hybrid.ts`).
  *
  * All three are equal but for rounding; `route.ts` takes the one of least work.
  */
 import * as tf from "@tensorflow/tfjs";
-import * as lora from "../algorithms/lora.ts";
-import { join } from "../algorithms/dylora.ts";
-import type * as dylora from "../algorithms/dylora.ts";
 import { rowOf } from "../algorithms/table.ts";
-import { convolve, inputGradient, kernelGradient } from "../tensor/convolve.ts";
+import { convolve } from "../tensor/convolve.ts";
 import type { Geometry } from "../tensor/geometry.ts";
-import { operation } from "../tensor/operation.ts";
 import { stretch } from "./decompose.ts";
+import { hybrid } from "./hybrid.ts";
 import { adapted, adaptedBias, scaled } from "./merge.ts";
 import type { Route } from "./route.ts";
 import type { View } from "./view.ts";
@@ -109,39 +106,12 @@ function rebuild(x: tf.Tensor, { kernel, geometry }: Layer, parts: readonly Part
   return operate(x, rebuilt(kernel, parts), geometry);
 }
 
-/**
- * y = op(x; W′); dx through W′; with f = s · scale, h = op(x; down) and g = f · dy · upᵀ: d up = f · hᵀ · dy,
- * d down = the kernel gradient of g.
- *
- * W′ is made again for dx rather than kept: k·I·r·O multiply-adds, against a kernel held through the step.
- */
-function hybrid(x: tf.Tensor, { kernel, geometry }: Layer, [part]: readonly Part[]): tf.Tensor {
-  const { view: { adapter, factors, scale }, strength } = part;
-  const { down, up } = adapter.algorithm === "dylora"
-    ? join(factors as dylora.Factors)
-    : factors as lora.Factors;
-  const { scalar } = adapter.factors, f = scale * strength;
-  const merged = (down: tf.Tensor, up: tf.Tensor) =>
-    tf.add(kernel, lora.delta({ down, up: tf.mul(up, f) }));
-  return operation(
-    { x, down, up: scalar ? tf.mul(up, scalar) : up },
-    ({ x, down, up }) => convolve(x, merged(down, up), geometry),
-    {
-      x: (dy, { x, down, up }) => inputGradient(dy, merged(down, up), x.shape, geometry),
-      down: (dy, { x, down, up }) =>
-        kernelGradient(
-          x,
-          inputGradient(dy, tf.mul(up, f), [...dy.shape.slice(0, -1), up.shape[0]]),
-          down.shape,
-          geometry,
-        ),
-      up: (dy, { x, down, up }) =>
-        tf.mul(kernelGradient(convolve(x, down, geometry), dy, up.shape), f),
-    },
-  );
-}
-
-const ROUTES = { bypass, rebuild, hybrid };
+const ROUTES = {
+  bypass,
+  rebuild,
+  hybrid: (x: tf.Tensor, layer: Layer, [{ view, strength }]: readonly Part[]) =>
+    hybrid(x, layer, view, strength),
+};
 
 /**
  * The layer's output before its activation, adapters included.
