@@ -64,13 +64,16 @@ const WALK = 24;
 function walks({ algorithm, dora }: Adapter, route: Route, training: boolean): Walks {
   const pick = (forward: number, step: number) => training ? step : forward;
   if (route === "rebuild") {
-    return { activations: 0, weights: pick(2, algorithm === "loha" ? 9 : 6) + (dora ? 6 : 0) };
+    return {
+      activations: 0,
+      weights: (algorithm === "loha" ? pick(2, 5) : pick(1, 3)) + (dora ? 6 : 0),
+    };
   }
   if (route === "hybrid") {
     const channels = algorithm === "ia3" || dora ? pick(1, 4) : 0;
     return {
       activations: channels,
-      weights: algorithm === "ia3" ? 0 : pick(2, 4) + (dora ? 6 : 0),
+      weights: algorithm === "ia3" ? 0 : pick(1, 2) + (dora ? 6 : 0),
     };
   }
   // the sum of outputs, in training that of the input's gradients; LoKr turns channels round, there and back
