@@ -10,6 +10,7 @@ import { extractLokr, lokrChoices } from "./extract/lokr.ts";
 import { extractLora, loraChoices } from "./extract/lora.ts";
 import type { Choice, Extractable, Extracted, ExtractOptions } from "./extract/options.ts";
 import { energyOf, scoped } from "./matrices.ts";
+import { rulesOf } from "./rank.ts";
 
 /** An algorithm's extraction, and what it weighs against the others. */
 interface Row {
@@ -76,6 +77,7 @@ export function choices(
 /** A difference that is one, by the options. */
 function extracted(d: Difference, options: ExtractOptions): Extracted {
   const { algorithm = "lora", bytes, error } = options;
+  rulesOf(options);
   if (d.shape.length === 1) return extractFull(d);
   const open = bytes !== undefined || (error !== undefined && algorithm !== "lora");
   if (algorithm === "auto" && !open) {

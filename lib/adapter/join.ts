@@ -24,7 +24,11 @@ export interface Slice {
   readonly end: number;
 }
 
-/** One LoRA made of several adapters, and the Σ that they are mixed by. */
+/**
+ * One LoRA made of several adapters, and the Σ that they are mixed by.
+ *
+ * A layer that it is attached to has a copy of it as it was; there attach the sources, each with a strength of its own.
+ */
 export interface Joined extends Adapter<Factors> {
   /** Σ, a number a rank, of each source's ΔW at its own scale; setting it makes `factors.up` anew */
   diagonal: readonly number[];

@@ -19,7 +19,7 @@ import { firstOf, type Spectrum, spectrumOf } from "./spectrum.ts";
 /** How many random vectors for so many triplets. */
 const widthFor = (count: number) => count + Math.min(8, 3 + count);
 
-/** How often DᵀD is applied for few triplets and for many: even on noise the error is within 10⁻⁴ of the least, and 10⁻². */
+/** How often DᵀD is applied for few triplets and for many: even of noise the error is the least but for 10⁻⁴, and for 4·10⁻³. */
 const STEPS = { few: 6, many: 3 }, MANY = 32;
 
 /** Matrices of fewer numbers are decomposed in float64 at once. */
@@ -139,6 +139,7 @@ export function spectrumBy(a: tf.Tensor2D, energy: number, cut: Cut): Spectrum {
 function partial(found: Svd, energy: number): Spectrum {
   return {
     s: found.s,
+    energy,
     error: (rank) => {
       const kept = found.s.subarray(0, rank).reduce((sum, value) => sum + value * value, 0);
       return Math.sqrt(Math.max(0, energy - kept) / energy);

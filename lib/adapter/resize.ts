@@ -7,7 +7,8 @@ import { allocate } from "./allocate.ts";
 import { bytesOf, type Stored, WIDTH } from "./bytes.ts";
 import { type Fit, fit, type Quality } from "./fit.ts";
 import { hasLowRankForm } from "./low_rank.ts";
-import { tensorOf, upload } from "./matrices.ts";
+import { spectrumBy } from "./leading.ts";
+import { energyOf, flat, scoped, tensorOf, upload } from "./matrices.ts";
 import { plain } from "./plain.ts";
 import { type Cut, rankBy } from "./rank.ts";
 import { pairOf, type Spectrum, spectrum } from "./spectrum.ts";
@@ -22,7 +23,7 @@ export interface ResizeOptions extends Cut {
 
 /** A resized adapter. */
 export interface Resized extends Fit {
-  /** singular values of the ΔW it was made from, descending */
+  /** singular values of the ΔW it was made from, descending; of a large whole difference those that were needed */
   readonly s: Float64Array;
 }
 
@@ -46,12 +47,18 @@ function price({ shape, factors: { magnitude } }: Adapter, dtype: Stored) {
   return { least: width * (1 + (magnitude?.size ?? 0)), each: width * (size(shape) / O + O) };
 }
 
-const squared = (s: Float64Array) => s.reduce((sum, value) => sum + value * value, 0);
+/** What an adapter's ΔW is made of; of a whole difference, which may be large, as far as the rules need it. */
+function spectrumFor(adapter: Adapter, rules: Cut): Spectrum {
+  const { difference } = adapter.factors;
+  if (!difference) return spectrum(adapter);
+  return scoped(() => spectrumBy(flat(difference), energyOf(difference), rules));
+}
 
 /**
  * The LoRA of least ‖ΔW − ΔW′‖ among those of its rank, with scale 1, and its error, told from the singular values dropped.
  *
- * From the factors alone, in float64: LoRA and Tucker cores, DyLoRA, LoHa, and LoKr (from the spectra of its two parts).
+ * From the factors alone, in float64: LoRA and Tucker cores, DyLoRA, LoHa, and LoKr (from the spectra of its two
+ * parts); and a whole difference, as {@link extract} does.
  * Of several rules the smallest rank counts. Under DoRA it is ΔW that is cut, and the magnitude stays.
  *
  * @throws {TypeError} where ΔW depends on the base, as in (IA)^3: extract it instead; for an adapter with a bias
@@ -77,7 +84,7 @@ export function resize(adapter: Adapter, options: ResizeOptions = {}): Resized {
       `Cannot resize ${adapter.algorithm} as a LoRA has no bias: current adapter has one`,
     );
   }
-  const found = spectrum(adapter), { least, each } = price(adapter, dtype);
+  const { least, each } = price(adapter, dtype);
   const affordable = bytes === undefined ? Infinity : Math.floor((bytes - least) / each);
   if (affordable < 1) {
     throw new RangeError(
@@ -85,8 +92,12 @@ export function resize(adapter: Adapter, options: ResizeOptions = {}): Resized {
         `current bytes are ${bytes}`,
     );
   }
-  const rank = Math.min(rankBy(found.s, rules), affordable), norm = Math.sqrt(squared(found.s));
-  return { ...fit(cut(adapter, found, rank), norm, found.error(rank)), s: found.s };
+  const capped = affordable < Infinity
+    ? { ...rules, rank: Math.min(affordable, rules.rank ?? Infinity) }
+    : rules;
+  const found = spectrumFor(adapter, capped), { s, energy } = found;
+  const rank = rankBy(s, capped, energy);
+  return { ...fit(cut(adapter, found, rank), Math.sqrt(energy), found.error(rank)), s };
 }
 
 /** What the ranks of many layers are chosen by. */
@@ -139,9 +150,10 @@ export function resizeAll(
     if (!hasLowRankForm({ ...adapter, dora: false })) {
       return { name, adapter, choices: [{ rank: 0, bytes: bytesOf(adapter, dtype), loss: 0 }] };
     }
-    const found = spectrum(adapter), { least, each } = price(adapter, dtype);
-    const most = rankBy(found.s, isWide(adapter.shape) ? conv ?? rules : rules);
-    const energy = squared(found.s) / (norms?.get(name) ?? 1) ** 2;
+    const own = isWide(adapter.shape) ? conv ?? rules : rules;
+    const found = spectrumFor(adapter, own), { least, each } = price(adapter, dtype);
+    const most = rankBy(found.s, own, found.energy);
+    const energy = found.energy / (norms?.get(name) ?? 1) ** 2;
     const first = adapter.dora ? 1 : 0; // without its ΔW a magnitude would still change the layer
     const choices = Array.from({ length: most + 1 - first }, (_, i) => {
       const rank = i + first, loss = energy * found.error(rank) ** 2;
@@ -161,7 +173,7 @@ export function resizeAll(
     }
     const { rank } = choices[chosen[i]], error = found.error(rank);
     if (rank > 0) resized.adapters.set(name, cut(adapter, found, rank));
-    const norm = Math.sqrt(squared(found.s));
+    const norm = Math.sqrt(found.energy);
     resized.report.set(name, { rank, norm, error, energy: 1 - error ** 2 });
   });
   return resized;

@@ -17,8 +17,10 @@ import { matrixOf, scoped } from "./matrices.ts";
 
 /** ΔW as a sum of orthogonal matrices of rank 1, the largest first. */
 export interface Spectrum {
-  /** singular values, descending */
+  /** singular values, descending, as many as are known */
   readonly s: Float64Array;
+  /** ‖ΔW‖², of all of them */
+  readonly energy: number;
   /** ‖ΔW − ΔW′‖ / ‖ΔW‖ of the best ΔW′ of a rank, 0 where ΔW is 0 */
   error(rank: number): number;
   /** the largest triplets, whose sum is the best ΔW′ of a rank */
@@ -55,9 +57,15 @@ export function pairOf({ u, s, v }: Svd): { down: Matrix; up: Matrix } {
   return { down: rooted(u), up: transpose(rooted(v)) };
 }
 
+/** What all singular values tell, and the first triplets where they are asked for. */
+function complete(s: Float64Array, triplets: (rank: number) => Svd): Spectrum {
+  const energy = s.reduce((sum, value) => sum + value * value, 0);
+  return { s, energy, error: (rank) => lost(s, rank), triplets };
+}
+
 /** What a whole SVD tells. */
 export function spectrumOf(all: Svd): Spectrum {
-  return { s: all.s, error: (rank) => lost(all.s, rank), triplets: (rank) => firstOf(all, rank) };
+  return complete(all.s, (rank) => firstOf(all, rank));
 }
 
 /** w1 or w2 of a LoKr, decomposed. */
@@ -102,7 +110,7 @@ function lokrSpectrum(factors: lokr.Factors, factor: number): Spectrum {
     }
     return { u, s: s.subarray(0, n), v };
   };
-  return { s, error: (rank) => lost(s, rank), triplets };
+  return complete(s, triplets);
 }
 
 /**

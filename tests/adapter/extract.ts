@@ -138,6 +138,20 @@ extracts(
   },
 );
 
+extracts(
+  "finds a large ΔW of few ranks, however much they differ in size, as good as whole",
+  () => {
+    for (const [m, n] of [[240, 200], [150, 400], [700, 90]]) {
+      const weights = tf.tensor([1, 1e-1, 1e-2, 1e-3], [4, 1]);
+      const left = noise([m, 4], 1) as tf.Tensor2D, right = tf.mul(noise([4, n], 2), weights);
+      const tuned = tf.matMul(left, right as tf.Tensor2D);
+      const { adapter, error } = extract(tf.zeros([m, n]), tuned, { rank: 4 })!;
+      assert.ok(error < 1e-6, `${error}`);
+      close(delta(adapter), tuned);
+    }
+  },
+);
+
 extracts("lokr with w2 whole is the nearest Kronecker product; of low rank no sweep loses", () => {
   for (const shape of [[12, 18], [3, 3, 8, 12]]) {
     const base = noise(shape, 1), tuned = noise(shape, 2);
@@ -166,6 +180,16 @@ extracts("loha misses less than a lora of its rank, which it starts from", () =>
     }
   }
 });
+
+extracts(
+  "loha of a rank above that of the kernel, without a restart, is found from random factors",
+  () => {
+    const base = noise([4, 6], 1), tuned = noise([4, 6], 2);
+    const { adapter, error } = extract(base, tuned, { algorithm: "loha", rank: 5, restarts: 0 })!;
+    assert.is(adapter.rank, 5);
+    assert.ok(error < 0.1);
+  },
+);
 
 extracts("ia3 is a least-squares solution: no other number of any channel misses less", () => {
   for (const onInput of [false, true]) {
@@ -255,7 +279,13 @@ extracts("refuses kernels of two shapes, numbers that are none, and a search wit
   );
   assert.throws(() => extract(base, tf.mul(tuned, Infinity)), /must be finite/);
   assert.throws(() => extract(base, tuned, { algorithm: "auto" }), /pass { bytes }/);
-  assert.throws(() => extract(base, tuned, { rank: 1.5 }), /rank must be a whole number/);
+  for (const algorithm of ["lora", "lokr", "loha"] as const) {
+    assert.throws(
+      () => extract(base, tuned, { algorithm, rank: 1.5 }),
+      /rank must be a whole number/,
+    );
+  }
+  assert.throws(() => extract(base, tuned, { algorithm: "lokr", factor: 2.5 }), /factor must be/);
   assert.throws(
     () => extract(base, tuned, { algorithm: "lora", bytes: 10 }),
     /Cannot fit adapters/,

@@ -81,6 +81,21 @@ const tail = (s: Float64Array, rank: number) => {
   return Math.sqrt(energy(s.slice(rank)) / energy(s));
 };
 
+resizes(
+  "a whole difference is cut as any other, and refused with a bias, which no LoRA has",
+  () => {
+    const full = trained(["full", 0, {}], [3, 3, 4, 6]);
+    const { adapter, error, norm } = resize(full, { rank: 2 });
+    near(error, tail(valuesOf(full), 2), "full");
+    near(norm, tf.norm(full.factors.difference!).dataSync()[0], "norm");
+    near(measured(delta(full), delta(adapter)), error, "measured");
+    const biased = trained(["full", 0, { bias: true }], [3, 3, 4, 6]);
+    assert.throws(() => resize(biased, { rank: 2 }), /a LoRA has no bias/);
+    const { adapters } = resizeAll(new Map([["layer", biased]]), { rank: 1 });
+    assert.is(adapters.get("layer")!.algorithm, "full");
+  },
+);
+
 resizes("with dora cuts ΔW and keeps the magnitude", () => {
   const dora = trained(["lora", 3, { dora: "output" }], [3, 3, 4, 6]);
   const { adapter, error } = resize(dora, { rank: 2 });

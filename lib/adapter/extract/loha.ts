@@ -172,10 +172,11 @@ function* starts(
   const nearest = (kernel: tf.Tensor) =>
     scoped((): Half => {
       const found = spectrumBy(flat(kernel), energyOf(kernel), { rank });
-      const { down: p, up } = pairOf(found.triplets(Math.min(rank, found.s.length)));
+      const { down: p, up } = pairOf(found.triplets(rank));
       return { p, q: transpose(up) };
     });
-  if (rank <= Math.min(m, O)) {
+  const fits = rank <= Math.min(m, O);
+  if (fits) {
     const ones = (rows: number, name: string) => {
       const x = random(rows, 0.1, name);
       for (let i = 0; i < rows; i++) x.data[i * rank] = 1;
@@ -185,7 +186,7 @@ function* starts(
     const root = tf.tidy(() => tf.sqrt(tf.abs(tensor)));
     yield [nearest(tf.mul(tf.sign(tensor), root)), nearest(root)];
   }
-  for (let i = 0; i < restarts; i++) {
+  for (let i = 0; i < (fits ? restarts : Math.max(1, restarts)); i++) {
     const half = (name: string) => ({
       p: random(m, 1, `${name}p${i}`),
       q: random(O, 1, `${name}q${i}`),
@@ -197,11 +198,7 @@ function* starts(
 /** Sweeps that every start is given, before only the best goes on. */
 const TRIAL = 10;
 
-/**
- * The best LoHa of a rank that is found from the starts, with its error.
- *
- * @throws {RangeError} for a rank that is no whole number of at least 1
- */
+/** The best LoHa of a rank that is found from the starts, with its error. */
 export function extractLoha(d: Difference, options: ExtractOptions = {}): Extracted {
   const { rank = 4, sweeps = 60 } = options, { shape, tensor, energy } = d;
   const d2 = flat(tensor);

@@ -29,6 +29,11 @@ interface Split {
 
 /** The split that LyCORIS makes with a factor. */
 function splitOf(shape: Shape, factor: number): Split {
+  if (!Number.isInteger(factor) || factor === 0) {
+    throw new RangeError(
+      `Cannot extract lokr as factor must be a whole number of at least 1, or -1: current factor is ${factor}`,
+    );
+  }
   const [im, ik] = factorPair(inputs(shape), factor), [om, ok] = factorPair(outputs(shape), factor);
   return { factor, small: [im, om], large: [...space(shape), ik, ok] };
 }

@@ -80,6 +80,9 @@ function factorsOf(
   return { down: tensorOf(down, shape), up: upload(up) };
 }
 
+/** The largest rank that is weighed against others: beyond it the search is slow. */
+const MOST = 128;
+
 /** LoRAs of every rank up to the largest asked for, without cores. */
 export function loraChoices(d: Difference, options: ExtractOptions): Choice[] {
   const { shape, tensor, energy } = d, width = WIDTH[options.dtype ?? "f32"];
@@ -93,6 +96,3 @@ export function loraChoices(d: Difference, options: ExtractOptions): Choice[] {
     loss: energy * found.error(i + 1) ** 2,
   }));
 }
-
-/** The largest rank that is weighed against other algorithms, unless more is asked for: beyond it the search is slow. */
-const MOST = 128;

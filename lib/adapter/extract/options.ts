@@ -30,7 +30,7 @@ export interface ExtractOptions extends Cut {
   whole?: "smaller" | "half" | "never";
   /** LoRA: LyCORIS's own rules and results: rank at most I and O, its second stage of `tucker`; default the least error */
   lycoris?: boolean;
-  /** LoRA: clip both factors to this quantile of their numbers, as kohya does with 0.99; default not at all */
+  /** LoRA: without a core, clip both factors to this quantile of their numbers, as kohya with 0.99; default not at all */
   clamp?: number;
   /** LoRA: what the adapter misses is given too, but for this share of its numbers, the smallest */
   sparsity?: number;
