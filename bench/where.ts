@@ -2,7 +2,7 @@
  * Where does a training step's time go? Kernel by kernel: calls, milliseconds, share, and the shapes of the dearest;
  * "between kernels" is TensorFlow.js's own bookkeeping, this library's, and waiting.
  *
- * `bench/where.ts [WORD] [--engine NAME] [--rank 8] [--route NAME] [--bytes]`, WORD as in `"conv3×3 [8,16 lokr"`:
+ * `bench/where.ts [WORD] [--engine NAME] [--rank 8] [--route NAME]`, WORD as in `"conv3×3 [8,16 lokr"`:
  * each blank-separated part must occur in the case's name.
  */
 import { parseArgs } from "node:util";

@@ -167,6 +167,8 @@ async function main(): Promise<void> {
     const load = () => loadavg()[0].toFixed(1), before = load();
     for (const one of chosen) {
       rows.push(await rowOf(one, sides));
+      // at once: an interrupted run keeps what it has measured
+      if (values.json) await writeFile(values.json, JSON.stringify(rows, null, 2) + "\n");
       bar.step(1, `${one.name} ${one.way.name}`);
     }
     bar.done();
@@ -175,7 +177,6 @@ async function main(): Promise<void> {
       `Load ${before} before, ${load()} after (this bench itself makes up to ${threads}).`,
     );
     console.log(`${table(rows.map(show))}\n\n${targets(rows)}`);
-    if (values.json) await writeFile(values.json, JSON.stringify(rows, null, 2) + "\n");
   } finally {
     for (const one of started) one.end();
   }

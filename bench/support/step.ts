@@ -28,6 +28,11 @@ export interface StepOptions {
   route?: Route;
 }
 
+/** Waits for an engine that computes later: one number is asked for, as all of them would be copied. */
+function settle(gradient: tf.Tensor): void {
+  tf.tidy(() => tf.slice(tf.reshape(gradient, [-1]), 0, 1).dataSync());
+}
+
 /** A built layer with a random kernel and bias, and an input. */
 function frozen({ x, kernel }: Place): { layer: tf.layers.Layer; x: tf.Tensor } {
   const inputShape = x.slice(1), O = outputs(kernel);
@@ -63,7 +68,7 @@ export function step(place: Place, way: Way, { rank = 0, route }: StepOptions = 
     adapter: attached?.adapter,
     run() {
       const { value, grads } = tf.engine().gradients(() => output(true), [x, ...factors], dy);
-      grads.at(-1)?.dataSync(); // an engine that computes later has computed
+      settle(grads.find((gradient) => gradient)!);
       tf.dispose([value, ...grads.filter((gradient) => gradient)]);
     },
     forward: () => tf.tidy(() => void output(false)),
