@@ -28,11 +28,6 @@ export interface StepOptions {
   route?: Route;
 }
 
-/** Waits for an engine that computes later: one number is asked for, as all of them would be copied. */
-function settle(gradient: tf.Tensor): void {
-  tf.tidy(() => tf.slice(tf.reshape(gradient, [-1]), 0, 1).dataSync());
-}
-
 /** A built layer with a random kernel and bias, and an input. */
 function frozen({ x, kernel }: Place): { layer: tf.layers.Layer; x: tf.Tensor } {
   const inputShape = x.slice(1), O = outputs(kernel);
@@ -48,6 +43,8 @@ function frozen({ x, kernel }: Place): { layer: tf.layers.Layer; x: tf.Tensor } 
 
 /**
  * Forward and backward of a layer: the gradients of its input and of every factor, the base frozen.
+ *
+ * Nothing is read, so this times engines on the CPU, which have computed when a kernel returns.
  *
  * @param options.route forced; left out, what the library chooses
  */
@@ -68,7 +65,6 @@ export function step(place: Place, way: Way, { rank = 0, route }: StepOptions = 
     adapter: attached?.adapter,
     run() {
       const { value, grads } = tf.engine().gradients(() => output(true), [x, ...factors], dy);
-      settle(grads.find((gradient) => gradient)!);
       tf.dispose([value, ...grads.filter((gradient) => gradient)]);
     },
     forward: () => tf.tidy(() => void output(false)),
