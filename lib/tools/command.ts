@@ -1,0 +1,153 @@
+/** What all commands have in common: their options, how they answer, and what they leave alone. */
+import { access } from "node:fs/promises";
+import process from "node:process";
+import { Command, CommanderError, InvalidArgumentError } from "commander";
+
+/** The options of every command. */
+export interface Common {
+  /** the answer as JSON */
+  json?: boolean;
+  /** nothing but the answer and errors */
+  quiet?: boolean;
+}
+
+/**
+ * A command with the options that all have.
+ *
+ * @param example how it is called, without the program's name
+ */
+export function command(name: string, description: string, example: string): Command {
+  return new Command(name)
+    .description(description)
+    .option("--json", "the answer as JSON")
+    .option("--quiet", "nothing but the answer and errors")
+    .addHelpText("after", `\nExample: lowrank ${example}`)
+    .exitOverride();
+}
+
+/** The answer on standard output: its text, or as JSON where that was asked for. */
+export function answer({ json }: Common, value: unknown, text: string): void {
+  process.stdout.write((json ? JSON.stringify(value, null, 2) : text) + "\n");
+}
+
+/** A sentence for whoever watches, on standard error. */
+export function say({ quiet }: Common, text: string): void {
+  if (!quiet) process.stderr.write(text + "\n");
+}
+
+/** Where a result goes. */
+export interface Target {
+  /** the file to write */
+  output: string;
+  /** replace what is there */
+  force?: boolean;
+  /** only say what would be written */
+  dryRun?: boolean;
+}
+
+/** Adds the options of {@link Target}. */
+export function writing(command: Command): Command {
+  return command
+    .requiredOption("-o, --output <file>", "the file to write")
+    .option("--force", "replace a file that is there")
+    .option("--dry-run", "say what would be written, and write nothing");
+}
+
+/**
+ * Nothing, where the target may be written.
+ *
+ * @throws {Error} for a file that is there and was not given up by `force`
+ */
+export async function mayWrite({ output, force }: Target): Promise<void> {
+  const there = await access(output).then(() => true, () => false);
+  if (!there || force) return;
+  throw new Error(
+    `Cannot write "${output}" as what is there is kept: current file exists; ` +
+      "give another name, or --force to replace it",
+  );
+}
+
+/**
+ * An option's value as a number.
+ *
+ * @throws {InvalidArgumentError} for anything else
+ */
+export function number(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== "" && Number.isFinite(value)) return value;
+  throw new InvalidArgumentError("It must be a number.");
+}
+
+/** Bytes by the unit at the end of a size. */
+const UNITS: Record<string, number> = {
+  "": 1,
+  B: 1,
+  kB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+};
+
+/**
+ * An option's value as a number of bytes: `20MiB`, `1.5 GB`, `4096`.
+ *
+ * @throws {InvalidArgumentError} for anything else
+ */
+export function size(text: string): number {
+  const [, count, unit] = /^\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*$/.exec(text) ?? [];
+  if (unit !== undefined && Object.hasOwn(UNITS, unit)) {
+    return Math.floor(Number(count) * UNITS[unit]);
+  }
+  throw new InvalidArgumentError(`It must be a size such as 20MiB or 1.5GB.`);
+}
+
+/** A number of bytes for people: `12.3 MiB`. */
+export function bytes(count: number): string {
+  const power = Math.min(3, Math.max(0, Math.floor(Math.log2(Math.max(1, count)) / 10)));
+  return power === 0
+    ? `${count} B`
+    : `${(count / 2 ** (10 * power)).toFixed(1)} ${["", "KiB", "MiB", "GiB"][power]}`;
+}
+
+/** A time for people: `0.3 s`, `2 min 5 s`. */
+export function time(milliseconds: number): string {
+  const seconds = milliseconds / 1000;
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+}
+
+/** Bad use that the parser cannot see: the program says the sentence and ends with 2. */
+export function misuse(sentence: string): never {
+  throw new CommanderError(2, MISUSE, sentence);
+}
+
+const MISUSE = "lowrank.misuse";
+
+/** What the system says of files, by its code. */
+const RULES: Record<string, string> = {
+  ENOENT: "it must exist",
+  EACCES: "it must be allowed to",
+  EPERM: "it must be allowed to",
+  EISDIR: "it must be a file",
+  ENOTDIR: "its folder must be one",
+  ENOSPC: "there must be room on the disk",
+};
+
+/** An error as one sentence; none where the parser has said it already. */
+export function sentence(error: unknown): string | undefined {
+  if (error instanceof CommanderError) return error.code === MISUSE ? error.message : undefined;
+  if (!(error instanceof Error)) return String(error);
+  const { code = "", path } = error as Error & { code?: string; path?: string };
+  if (!Object.hasOwn(RULES, code)) return error.message;
+  return `Cannot open ${path ? `"${path}"` : "a file"} as ${
+    RULES[code]
+  }: current answer is ${code}`;
+}
+
+/** What the program ends with: 0 for help, 2 for words it does not understand, 1 for what it could not do. */
+export function exitCode(error: unknown): 0 | 1 | 2 {
+  if (!(error instanceof CommanderError)) return 1;
+  return error.exitCode === 0 ? 0 : 2;
+}

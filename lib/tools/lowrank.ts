@@ -1,0 +1,39 @@
+#!/usr/bin/env bun
+/** `lowrank`: what can be done with files of adapters and with checkpoints, a command each. */
+import process from "node:process";
+import { Command } from "commander";
+import { use } from "../engines/engine.ts";
+import { exitCode, sentence } from "./command.ts";
+import { metadata } from "./commands/metadata.ts";
+
+/** In the order in which help lists them. */
+const COMMANDS = [metadata];
+
+/** The program: every command under one name. */
+export function program(): Command {
+  const all = new Command("lowrank")
+    .description(
+      "Adapters of convolutional and linear layers (LoRA, LoHa, LoKr, (IA)^3 …) as files.",
+    )
+    .addHelpText("after", "\nlowrank <command> --help says more of each, with an example.")
+    .hook("preAction", async () => {
+      await use("auto");
+    })
+    .exitOverride();
+  for (const make of COMMANDS) all.addCommand(make());
+  return all;
+}
+
+/** Runs one command line; what went wrong is one sentence on standard error. */
+export async function run(words: readonly string[]): Promise<0 | 1 | 2> {
+  try {
+    await program().parseAsync(words, { from: "user" });
+    return 0;
+  } catch (error) {
+    const told = sentence(error);
+    if (told !== undefined) process.stderr.write(`${told}\n`);
+    return exitCode(error);
+  }
+}
+
+if (import.meta.main) process.exitCode = await run(process.argv.slice(2));
