@@ -3,7 +3,7 @@
  *
  * Everything lies in `.venv`, and nothing of the user's own Jupyter is read or written.
  */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { prepare } from "./kernel/environment.ts";
@@ -12,8 +12,9 @@ import { run } from "./kernel/run.ts";
 
 const HELP = `Opens the notebooks in JupyterLab; the first time it sets everything up, in .venv.
 
-  deno task lab [--kernel-only] [--no-browser] [--port N]
+  deno task lab [FOLDER] [--kernel-only] [--no-browser] [--port N]
 
+  FOLDER         what is opened; default: notebooks
   --kernel-only  adds the kernel to the Jupyter or VS Code that this user already has, and opens nothing
   --no-browser   starts the server and prints its address
   --port N       where the server listens; default 8888, or the next that is free
@@ -23,7 +24,8 @@ Example: deno task lab --no-browser --port 8890`;
 const say = (line: string) => console.error(`· ${line}`);
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
+  const { values, positionals: [folder = join(root, "notebooks"), ...others] } = parseArgs({
+    allowPositionals: true,
     options: {
       "kernel-only": { type: "boolean", default: false },
       "no-browser": { type: "boolean", default: false },
@@ -32,9 +34,14 @@ async function main(): Promise<void> {
     },
   });
   if (values.help) return console.log(HELP);
-  if (!/^\d{1,5}$/.test(values.port)) {
+  if (!/^\d{1,5}$/.test(values.port) || Number(values.port) > 65535) {
     throw new RangeError(
-      `Cannot open JupyterLab as --port must be a number: current value is ${values.port}`,
+      `Cannot open JupyterLab as --port must be a number up to 65535: current value is ${values.port}`,
+    );
+  }
+  if (others.length > 0) {
+    throw new RangeError(
+      `Cannot open JupyterLab as it opens one folder: current others are ${others.join(", ")}`,
     );
   }
   if (values["kernel-only"]) {
@@ -45,13 +52,16 @@ async function main(): Promise<void> {
     );
   }
   const { program, env } = await prepare(say);
-  say("JupyterLab starts; Ctrl+C twice ends it");
+  say("JupyterLab starts; Ctrl+C ends it");
   await run(
     [
       program("jupyter-lab"),
       "--ServerApp.ip=127.0.0.1",
       `--ServerApp.port=${values.port}`,
-      `--ServerApp.root_dir=${join(root, "notebooks")}`,
+      `--ServerApp.root_dir=${resolve(folder)}`,
+      "--ServerApp.answer_yes=True",
+      "--log-level=WARN",
+      "--LabApp.log_level=WARN",
       "--LabApp.news_url=None",
       "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
       ...(process.getuid?.() === 0 ? ["--allow-root"] : []),

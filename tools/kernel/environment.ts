@@ -62,6 +62,8 @@ export async function prepare(say: (line: string) => void): Promise<Environment>
     );
     await writeFile(stamp, wanted);
   }
+  // JupyterLab's own programs of Node are CommonJS, whatever the checkout's package.json says
+  await writeFile(join(home, "package.json"), '{ "type": "commonjs" }\n');
   const deno = await install(say);
   const kernels = join(environment.env.JUPYTER_DATA_DIR, "kernels");
   await register(deno, kernels, { name: "deno", title: "Deno" });

@@ -19,7 +19,8 @@ export interface RunOptions {
 }
 
 /**
- * Runs a program, which writes to this terminal.
+ * Runs a program, which writes to this terminal. A signal to end, of which Ctrl+C is one, is the program's: this waits
+ * until it has ended.
  *
  * @throws {Error} the sentence given, when the program fails
  */
@@ -29,7 +30,10 @@ export async function run(
   failure: string,
 ): Promise<void> {
   const child = spawn(program, words, { cwd, env: { ...process.env, ...env }, stdio: "inherit" });
+  const passOn = (signal: NodeJS.Signals) => void child.kill(signal), wait = () => {};
+  process.on("SIGINT", wait).on("SIGTERM", passOn); // a terminal gives Ctrl+C to both of them
   const code = await new Promise((resolve) => child.on("close", resolve).on("error", resolve));
+  process.off("SIGINT", wait).off("SIGTERM", passOn);
   if (code !== 0) throw new Error(`${failure}: current result of ${program} is ${code}`);
 }
 
