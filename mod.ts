@@ -216,6 +216,7 @@ export { convert } from "./lib/adapter/convert.ts";
 export { extract } from "./lib/adapter/extract.ts";
 export { extractAll } from "./lib/adapter/extract_all.ts";
 export { join } from "./lib/adapter/join.ts";
+export { joinAll } from "./lib/adapter/join_all.ts";
 export { lowRankForm, truncate } from "./lib/adapter/low_rank.ts";
 export { type Cap, cap, capped } from "./lib/adapter/max_norm.ts";
 export { delta, merge, mergeBias, unmerge } from "./lib/adapter/merge.ts";
@@ -245,6 +246,7 @@ export type {
 } from "./lib/adapter/extract/options.ts";
 export type { Fit, Quality } from "./lib/adapter/fit.ts";
 export type { Joined, JoinOptions, Named, Slice } from "./lib/adapter/join.ts";
+export type { JoinAllOptions } from "./lib/adapter/join_all.ts";
 export type { Module } from "./lib/adapter/modules.ts";
 export type { Preset, PresetName, PresetSettings } from "./lib/adapter/presets.ts";
 export type { Cut } from "./lib/adapter/rank.ts";

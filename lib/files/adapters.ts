@@ -28,7 +28,9 @@ import type { Place } from "./source.ts";
 import { spell } from "./spell.ts";
 
 export type { DialectName } from "./dialects.ts";
+export { alike } from "./alike.ts";
 export { modelOf, rename } from "./names.ts";
+export { type Asked, parsePrompt, type Prompt } from "./prompt.ts";
 
 /** What a file of adapters holds. */
 export interface AdapterFile {
