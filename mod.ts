@@ -134,7 +134,9 @@ export const dylora: Ranked<dyloraAlgorithm.Factors> & { truncate: typeof trunca
  */
 export const full: Rankless<fullAlgorithm.Factors> = rankless("full", fullAlgorithm);
 /**
- * Norm: full for the γ and β of a normalization, as a value; the kernel is the vector γ.
+ * Norm: full for the γ and β of a normalization; the kernel is the vector γ.
+ *
+ * `norm.model(model)` adapts every normalization of a model and nothing else, `lora.model(model, 8, { norm: true })` both.
  *
  * @example
  * ```ts
@@ -145,7 +147,7 @@ export const full: Rankless<fullAlgorithm.Factors> = rankless("full", fullAlgori
  * assert.equal(merge(gamma, adapter).arraySync(), [1, 2]);
  * ```
  */
-export const norm: Omit<Rankless<normAlgorithm.Factors>, "conv" | "linear" | "model"> = rankless(
+export const norm: Omit<Rankless<normAlgorithm.Factors>, "conv" | "linear"> = rankless(
   "norm",
   normAlgorithm,
 );
@@ -225,6 +227,7 @@ export { PRESETS } from "./lib/adapter/presets.ts";
 export { resize, resizeAll } from "./lib/adapter/resize.ts";
 export { pick } from "./lib/adapter/rules.ts";
 export { combine, sum } from "./lib/adapter/sum.ts";
+export { groupConv2d } from "./lib/layers/group_conv.ts";
 export { adaptable } from "./lib/layers/host.ts";
 export { adapt, attachAny as attach } from "./lib/layers/model.ts";
 export { readPreset } from "./lib/layers/preset.ts";
@@ -257,6 +260,7 @@ export type { ModuleSettings } from "./lib/adapter/settings.ts";
 export type { Cost } from "./lib/algorithms/algorithm.ts";
 export type { AlgorithmName } from "./lib/algorithms/table.ts";
 export type { AdapterFile, OpenOptions, SaveOptions } from "./lib/files/adapters.ts";
+export type { GroupConv2DArgs } from "./lib/layers/group_conv.ts";
 export type { AttachedModel, ModelOptions } from "./lib/layers/model.ts";
 export type { Where } from "./lib/layers/select.ts";
 export type { Attached } from "./lib/layers/site.ts";

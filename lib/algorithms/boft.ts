@@ -36,6 +36,13 @@ export function init(shape: Shape, rank: number, { rescaled = false }: InitOptio
   };
 }
 
+/** Whether a kernel has such blocks: whether the smallest even one is no larger than the rank. */
+export function fits(shape: Shape, rank: number): boolean {
+  let b = outputs(shape);
+  while (b % 4 === 0) b /= 2;
+  return b % 2 === 0 && b <= rank;
+}
+
 /** ΔW = W′ − W at strength 1. */
 export function delta(factors: Factors, base?: tf.Tensor): tf.Tensor {
   const W = needed(base, "boft");

@@ -1,5 +1,6 @@
 /** Every algorithm by name. To add one: its file, and a row here. */
 import type { Tensor } from "@tensorflow/tfjs";
+import type { Shape } from "../tensor/shape.ts";
 import type { Algorithm, Factors } from "./algorithm.ts";
 import * as boft from "./boft.ts";
 import * as dylora from "./dylora.ts";
@@ -26,6 +27,8 @@ export interface Row {
   bounded: boolean;
   /** ΔW depends on the base kernel */
   relative: boolean;
+  /** whether a kernel can be adapted at a rank, where some cannot */
+  fits?: (shape: Shape, rank: number) => boolean;
   /** one plain pair of the same ΔW, where there is one without the base */
   lowRank?: (factors: Factors) => { down: Tensor; up: Tensor };
 }
@@ -65,7 +68,7 @@ export const ALGORITHMS = {
   full: row(full, ["bias", ...CHANNELS], RANKLESS),
   norm: row(norm, ["bias", ...CHANNELS], RANKLESS),
   oft: row(oft, ["rescaled", "constraint", "rankDropout"], ROTATION),
-  boft: row(boft, ["rescaled", "constraint"], ROTATION),
+  boft: row(boft, ["rescaled", "constraint"], { ...ROTATION, fits: boft.fits }),
   glora: row(glora, ["scalar", ...SCALE, ...DROPOUTS], { relative: true }),
   tlora: row(tlora, ["triplets", "base", "alpha", ...DROPOUTS], { relative: true }),
 };

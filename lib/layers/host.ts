@@ -47,6 +47,8 @@ export interface Host {
   readonly padding: "valid" | "same";
   readonly dilationRate: number[];
   readonly dataFormat?: "channelsFirst" | "channelsLast";
+  /** of a GroupConv2D */
+  readonly groups?: number;
 }
 
 /** What a kind of layer is to an adapter. */
@@ -68,7 +70,12 @@ const convolution: Kind = {
   family: "conv",
   kernel: "kernel",
   bias: "bias",
-  geometry: ({ strides, padding, dilationRate }) => ({ strides, padding, dilations: dilationRate }),
+  geometry: ({ strides, padding, dilationRate: dilations, groups = 1 }) => ({
+    strides,
+    padding,
+    dilations,
+    groups,
+  }),
 };
 const normalization: Kind = { family: "norm", kernel: "gamma", bias: "beta" };
 const transposed: Kind = { family: "conv", kernel: "kernel", bias: "bias", turned: true };
@@ -79,6 +86,7 @@ const KINDS = new Map<string, Kind>(Object.entries<Kind>({
   Conv1D: convolution,
   Conv2D: convolution,
   Conv3D: convolution,
+  GroupConv2D: convolution,
   DepthwiseConv2D: {
     ...convolution,
     kernel: "depthwiseKernel",
@@ -101,7 +109,7 @@ const KINDS = new Map<string, Kind>(Object.entries<Kind>({
 }));
 
 /**
- * Lets layers of another class take adapters: `adaptable("GroupConv2D", { family: "conv", kernel: "kernel" })`.
+ * Lets layers of another class take adapters: `adaptable("Gated", { family: "conv", kernel: "kernel" })`.
  *
  * The layer must read its variables by `this.<name>.read()` in `call`, as those of tf.layers do: W′ is put in the place
  * of the kernel while it computes. With `geometry` it is computed here, by the cheapest route.
@@ -173,11 +181,11 @@ export function anatomy(layer: tf.layers.Layer): Anatomy {
 
 /** Channels to the last axis for a layer that has them first, and back. */
 export const channels = {
-  last: (x: tf.Tensor, { dataFormat }: Host): tf.Tensor => {
+  last: (x: tf.Tensor, { dataFormat }: Pick<Host, "dataFormat">): tf.Tensor => {
     if (dataFormat !== "channelsFirst" || x.rank < 3) return x;
     return tf.transpose(x, [0, ...x.shape.slice(2).map((_, axis) => axis + 2), 1]);
   },
-  back: (x: tf.Tensor, { dataFormat }: Host): tf.Tensor => {
+  back: (x: tf.Tensor, { dataFormat }: Pick<Host, "dataFormat">): tf.Tensor => {
     if (dataFormat !== "channelsFirst" || x.rank < 3) return x;
     return tf.transpose(x, [0, x.rank - 1, ...x.shape.slice(2).map((_, axis) => axis + 1)]);
   },

@@ -127,6 +127,19 @@ function plan(
   });
 }
 
+/** Without the layers that their algorithm cannot be on, which are named; all of them where none can, to be refused. */
+function fitting(chosen: ReturnType<typeof plan>): ReturnType<typeof plan> {
+  const fits = ([, layer, { algorithm, rank }]: (typeof chosen)[number]) =>
+    rowOf(algorithm).fits?.(anatomy(layer).shape, rank) ?? true;
+  const passed = chosen.filter((one) => !fits(one));
+  if (passed.length === 0 || passed.length === chosen.length) return chosen;
+  const told = passed.map(([name, , { algorithm, rank }]) =>
+    `"${name}" (${algorithm} of rank ${rank})`
+  );
+  console.warn(`Left out ${told.join(", ")}: the outputs do not split into such blocks`);
+  return chosen.filter(fits);
+}
+
 /** One layer's settings as its adapter's and its seat's. */
 function split(
   { strength, route, rank: _rank, algorithm: _algorithm, ...options }: ModuleSettings,
@@ -211,6 +224,8 @@ function group(
 /**
  * An adapter on every chosen layer of a model, new, so that the model computes what it did.
  *
+ * A layer whose outputs BOFT cannot split is left out, with a warning, unless it is the only one.
+ *
  * @throws {RangeError} when nothing is chosen, an override means no layer, or a rank is above a layer's largest
  * @throws {TypeError} for options that an algorithm does not have; in every case nothing is changed
  */
@@ -241,7 +256,7 @@ export function adaptModel(
   }
   const adapters = new Map<string, Adapter>(), seats = new Map<string, AttachOptions>();
   try {
-    for (const [name, layer, settings] of chosen) {
+    for (const [name, layer, settings] of fitting(chosen)) {
       if (settings.rank === 0 && rowOf(settings.algorithm).ranked) continue;
       const { options: born, seat } = split(settings);
       adapters.set(name, createFor(layer, settings.algorithm, settings.rank, born));

@@ -84,6 +84,7 @@ const CLASSES: Record<string, string> = {
   Conv2D: "Conv2d",
   Conv3D: "Conv3d",
   DepthwiseConv2D: "Conv2d",
+  GroupConv2D: "Conv2d",
   Conv2DTranspose: "ConvTranspose2d",
   Conv3DTranspose: "ConvTranspose3d",
   LayerNormalization: "LayerNorm",

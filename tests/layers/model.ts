@@ -20,6 +20,7 @@ import {
   lokr,
   lora,
   type ModelOptions,
+  norm,
   oft,
   tlora,
 } from "../../mod.ts";
@@ -273,6 +274,33 @@ models("adapts normalizations where it is asked to, by the algorithm for them", 
   assert.equal(told(lora.model(model, 2, { overrides })), all);
   const { settings } = fromArguments({ network_dim: 2, train_norm: "True" });
   assert.equal(told(adapt(model, settings)), all);
+  model.dispose();
+});
+
+models("norm.model adapts all normalizations, and nothing else", async () => {
+  const model = network(), { x, y } = data(), all = norm.model(model);
+  assert.equal([...all.adapters].map(([name, { rank }]) => [name, rank]), [["norm", 0]]);
+  assert.is(all.parameters, 6 + 6);
+  compile(model);
+  const { history } = await model.fit(x, y, quiet);
+  assert.ok(history.loss.at(-1)! < history.loss[0]);
+  all.detach();
+  model.dispose();
+});
+
+models("boft.model leaves out what has no blocks of its size, and says so", () => {
+  const model = network(), { warn } = console, told: string[] = [];
+  console.warn = (text: string) => told.push(text);
+  try {
+    const all = boft.model(model, 4); // 3 outputs of the head; 6 are 2 blocks of 3, no even ones
+    assert.equal([...all.attached.keys()], ["point"]);
+    all.detach();
+    assert.match(told[0], /^Left out "conv1" \(boft of rank 4\), "depth" .*, "head" /);
+    assert.throws(() => boft.model(model, 4, { where: "head" }), /Cannot split 3 into even blocks/);
+    assert.is(told.length, 1);
+  } finally {
+    console.warn = warn;
+  }
   model.dispose();
 });
 
