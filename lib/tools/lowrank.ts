@@ -4,10 +4,13 @@ import process from "node:process";
 import { Command } from "commander";
 import { use } from "../engines/engine.ts";
 import { exitCode, sentence } from "./command.ts";
+import { convert } from "./commands/convert.ts";
 import { metadata } from "./commands/metadata.ts";
+import { prompt } from "./commands/prompt.ts";
+import { resize } from "./commands/resize.ts";
 
 /** In the order in which help lists them. */
-const COMMANDS = [metadata];
+const COMMANDS = [resize, convert, metadata, prompt];
 
 /** The program: every command under one name. */
 export function program(): Command {
@@ -24,10 +27,15 @@ export function program(): Command {
   return all;
 }
 
+/** `--linear_dim` as `--linear-dim`: LyCORIS's and kohya's scripts spell their options with underscores. */
+function hyphened(word: string): string {
+  return word.replace(/^--[a-z_]+(?==|$)/, (option) => option.replaceAll("_", "-"));
+}
+
 /** Runs one command line; what went wrong is one sentence on standard error. */
 export async function run(words: readonly string[]): Promise<0 | 1 | 2> {
   try {
-    await program().parseAsync(words, { from: "user" });
+    await program().parseAsync(words.map(hyphened), { from: "user" });
     return 0;
   } catch (error) {
     const told = sentence(error);
