@@ -24,9 +24,9 @@ import { type Adapter, copy, scale } from "./adapter.ts";
  * ```
  */
 export function convert(adapter: Adapter, to: AlgorithmName): Adapter {
-  const { algorithm, factors: { scalar, magnitude, bias } } = adapter;
+  const { algorithm, factors: { core, scalar, magnitude, bias } } = adapter;
   const { lowRank } = rowOf(algorithm);
-  if (algorithm === to) return copy(adapter);
+  if (algorithm === to && !core) return copy(adapter);
   if (to !== "lora" || !lowRank || bias) {
     throw new TypeError(
       `Cannot convert ${algorithm}${bias ? " with a bias" : ""} to ${to} as only a sum of outer ` +

@@ -21,6 +21,7 @@ for (const row of [...ADDITIVE, ...DORA]) {
     for (const shape of [[8, 12], [1, 1, 8, 12], [3, 3, 8, 12]]) {
       const base = tensor(shape, 1), adapter = trained(row, shape), lora = convert(adapter, "lora");
       assert.is(lora.algorithm, "lora");
+      assert.is(lora.factors.core, undefined);
       for (const strength of [1, -0.6]) {
         close(merge(base, lora, { strength }), merge(base, adapter, { strength }));
       }
@@ -28,7 +29,7 @@ for (const row of [...ADDITIVE, ...DORA]) {
   });
 }
 
-converts("to its own algorithm is a copy; to any other than lora it is refused", () => {
+converts("to its own algorithm is a copy without a core; to any other than lora it is refused", () => {
   const lokr = trained(ADDITIVE[5], [8, 12]), same = convert(lokr, "lokr");
   assert.is.not(same.factors.w1, lokr.factors.w1);
   close(delta(same), delta(lokr));
