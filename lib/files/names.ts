@@ -13,24 +13,16 @@
  *
  * Source: kohya's `sdxl_model_util.make_unet_conversion_map` and diffusers' `convert_from_ckpt`.
  */
+import { compvis, type InCheckpoint, openclip, weightOf } from "./ldm.ts";
 import { type Family, MODELS } from "./stable_diffusion.ts";
+
+export type { InCheckpoint } from "./ldm.ts";
 
 /** A published model, another one of its kind, or the paths of the modules of any network. */
 export type Model =
   | keyof typeof MODELS
   | { family: Family; modules: readonly string[] }
   | readonly string[];
-
-/** Where a checkpoint keeps a module's weight. */
-export interface InCheckpoint {
-  weight: string;
-  /** where its bias would be */
-  bias?: string;
-  /** only this third of the rows: OpenCLIP has q, k and v in one matrix */
-  third?: 0 | 1 | 2;
-  /** stored `[I, O]`, as a bare matrix that is multiplied from the right */
-  transposed?: true;
-}
 
 /** The names of one module. */
 export interface Names {
@@ -77,89 +69,6 @@ const NETWORKS: Record<Family, Record<string, Network>> = {
     text_encoder_2: OPENCLIP("conditioner.embedders.1", "lora_te2_"),
   },
 };
-
-const weightOf = (path: string): InCheckpoint => ({
-  weight: `${path}.weight`,
-  ...(!path.includes("embeddings.") && { bias: `${path}.bias` }),
-});
-
-const RESNET: Record<string, string> = {
-  norm1: "in_layers.0",
-  conv1: "in_layers.2",
-  time_emb_proj: "emb_layers.1",
-  norm2: "out_layers.0",
-  conv2: "out_layers.3",
-  conv_shortcut: "skip_connection",
-};
-
-const ENDS: Record<string, string> = {
-  conv_in: "input_blocks.0.0",
-  "time_embedding.linear_1": "time_embed.0",
-  "time_embedding.linear_2": "time_embed.2",
-  "add_embedding.linear_1": "label_emb.0.0",
-  "add_embedding.linear_2": "label_emb.0.2",
-  conv_norm_out: "out.0",
-  conv_out: "out.2",
-};
-
-/**
- * A UNet's module: LDM counts the blocks of both sides through.
- *
- * On the way down a block is n ResNets and a downsampler, an entry each; on the way up n ResNets, the last of which
- * has the upsampler in its own entry, behind the attention if there is one.
- */
-function compvis(path: string, modules: ReadonlySet<string>): InCheckpoint | undefined {
-  if (path in ENDS) return weightOf(ENDS[path]);
-  const found = /^(down_blocks|up_blocks|mid_block)\.(?:(\d+)\.)?([a-z]+)\.(\d+)\.(.+)$/.exec(path);
-  if (!found) return undefined;
-  const [, side, block, kind, nth, rest] = found, j = Number(nth);
-  const inside = kind === "resnets" ? RESNET[rest] : rest;
-  if (side === "mid_block") {
-    return weightOf(`middle_block.${kind === "attentions" ? 1 : 2 * j}.${inside}`);
-  }
-  const has = (i: number, part: string) => modules.has(`unet.${side}.${i}.${part}`);
-  const resnets = (i: number) => {
-    let n = 0;
-    while (has(i, `resnets.${n}.conv1`)) n++;
-    return n;
-  };
-  const blocks = Array.from({ length: Number(block) }, (_, i) => resnets(i));
-  const sum = blocks.reduce((a, n) => a + n, 0), n = resnets(Number(block));
-  const down = side === "down_blocks", first = down ? 1 + sum + blocks.length : sum;
-  const entry = down ? "input_blocks" : "output_blocks";
-  if (kind === "downsamplers") return weightOf(`${entry}.${first + n}.0.op`);
-  if (kind === "upsamplers") {
-    const behind = has(Number(block), "attentions.0.proj_in") ? 2 : 1;
-    return weightOf(`${entry}.${first + n - 1}.${behind}.conv`);
-  }
-  return weightOf(`${entry}.${first + j}.${kind === "attentions" ? 1 : 0}.${inside}`);
-}
-
-const LAYER: Record<string, string> = {
-  "self_attn.out_proj": "attn.out_proj",
-  layer_norm1: "ln_1",
-  layer_norm2: "ln_2",
-  "mlp.fc1": "mlp.c_fc",
-  "mlp.fc2": "mlp.c_proj",
-};
-
-const THIRDS = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
-
-/** A module of CLIP as OpenCLIP calls it. */
-function openclip(path: string): InCheckpoint | undefined {
-  if (path === "text_projection") return { weight: path, transposed: true };
-  if (path === "text_model.final_layer_norm") return weightOf("ln_final");
-  if (path === "text_model.embeddings.token_embedding") return { weight: "token_embedding.weight" };
-  if (path === "text_model.embeddings.position_embedding") {
-    return { weight: "positional_embedding" };
-  }
-  const found = /^text_model\.encoder\.layers\.(\d+)\.(.+)$/.exec(path);
-  if (!found) return undefined;
-  const layer = `transformer.resblocks.${found[1]}`, third = THIRDS.indexOf(found[2]);
-  if (third < 0) return weightOf(`${layer}.${LAYER[found[2]]}`);
-  const of = (what: string) => `${layer}.attn.in_proj_${what}`;
-  return { weight: of("weight"), bias: of("bias"), third: third as 0 | 1 | 2 };
-}
 
 const flatten = (path: string) => path.replaceAll(".", "_");
 
@@ -216,20 +125,42 @@ function spelled({ diffusers, path, kohya, flat, sgm, ldm }: Names): Record<Spel
 /** How a module can be called. */
 export type Spelling = "diffusers" | "path" | "kohya" | "flat" | "sgm" | "ldm";
 
-/** The module that each name means; undefined where several are called so. */
-function index(model: Model): Map<string, Names | undefined> {
-  const found = new Map<string, Names | undefined>();
-  for (const names of namesOf(model)) {
-    const all = Object.values(spelled(names));
-    const others = all.flatMap((name) => [
-      name.replace(/^model\.(?=diffusion_model\.)/, ""), // ComfyUI's
-      name.replace(/^lora_te_/, "lora_te1_"), // diffusers' own converter numbers a single encoder too
-    ]);
-    for (const name of new Set([...all, ...others])) {
-      found.set(name, found.has(name) ? undefined : names);
+/** How other programs begin a path that is a network's own. */
+const OWN = /^(model\.diffusion_model|diffusion_model|transformer|unet|model)\./;
+
+/** Names that readers meet besides, of a module of Stable Diffusion and of any other network. */
+function others(names: Names): string[] {
+  const { diffusers, path, ldm } = names, bare = path.replace(OWN, ""), flat = flatten(bare);
+  const known = Object.values(spelled(names)).flatMap((name) => [
+    name.replace(/^model\.(?=diffusion_model\.)/, ""), // ComfyUI's
+    name.replace(/^lora_te_/, "lora_te1_"), // diffusers' own converter numbers a single encoder too
+    name.replace(/^lora_te1_/, "lora_te_"),
+  ]);
+  const own = diffusers === path && ldm?.weight === `${path}.weight`;
+  return [
+    ...known,
+    ...[path, diffusers].map(flatten),
+    ...(own ? [bare, flat, `lora_unet_${flat}`, `lora_transformer_${flat}`] : []),
+  ];
+}
+
+/**
+ * The module that each name means, however it is spelled; undefined where several are called so.
+ *
+ * One of a module's own spellings goes before what another might be called besides.
+ */
+export function lookup(model: Model): Map<string, Names | undefined> {
+  const all = namesOf(model);
+  const table = (namesIn: (names: Names) => string[]) => {
+    const found = new Map<string, Names | undefined>();
+    for (const names of all) {
+      for (const name of new Set(namesIn(names))) {
+        found.set(name, found.has(name) ? undefined : names);
+      }
     }
-  }
-  return found;
+    return found;
+  };
+  return new Map([...table(others), ...table((names) => Object.values(spelled(names)))]);
 }
 
 /**
@@ -255,7 +186,7 @@ export function rename<T>(
   values: ReadonlyMap<string, T>,
   { to, model }: { to: Spelling; model: Model },
 ): Map<string, T> {
-  const modules = index(model), renamed = new Map<string, T>();
+  const modules = lookup(model), renamed = new Map<string, T>();
   for (const [name, value] of values) {
     const refuse = (rule: string, current: string): never => {
       throw new RangeError(`Cannot rename "${name}" as ${rule}: current ${current}`);
@@ -280,7 +211,7 @@ export function rename<T>(
 export function modelOf(names: Iterable<string>): keyof typeof MODELS | undefined {
   const wanted = [...names];
   const known = (model: keyof typeof MODELS) => {
-    const modules = index(model);
+    const modules = lookup(model);
     return wanted.every((name) => modules.get(name));
   };
   return (Object.keys(MODELS) as (keyof typeof MODELS)[]).find(known);
