@@ -10,7 +10,7 @@ import * as tf from "@tensorflow/tfjs";
 import { tidy } from "../tensor/tidy.ts";
 import { toFloat32 } from "./floats.ts";
 import { flip } from "./layout.ts";
-import { type CheckpointModule, modelIn, modulesOf } from "./modules.ts";
+import { type CheckpointModule, modelIn, modulesOf } from "./checkpoint_modules.ts";
 import type { Model } from "./names.ts";
 import { open, type TensorFile, type TensorSlot, type TensorView } from "./safetensors.ts";
 import { pathOf, type Place } from "./source.ts";
