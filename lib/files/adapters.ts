@@ -5,29 +5,23 @@ import * as tf from "@tensorflow/tfjs";
 import { type Adapter, dispose } from "../adapter/adapter.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { Metadata, Stored } from "./dialect.ts";
-import { type DialectName, dialectOf, NAMES, recognize } from "./dialects.ts";
+import { type DialectName, dialectOf, NAMES } from "./dialects.ts";
 import { replaceFile } from "./disk.ts";
-import { fromFloat32, toFloat32 } from "./floats.ts";
-import { beside, fileAt, INSIDE, isPeft } from "./folder.ts";
+import { fromFloat32 } from "./floats.ts";
+import { INSIDE } from "./folder.ts";
 import { hashed } from "./hashes.ts";
-import { KEYS } from "./keys.ts";
 import * as kohya from "./kohya.ts";
 import { described } from "./lycoris.ts";
+import { adaptersOf, openModules, type OpenOptions } from "./adapter_modules.ts";
 import type { Model } from "./names.ts";
-import { note, recall } from "./notes.ts";
+import { note } from "./notes.ts";
 import { CONFIG } from "./peft.ts";
-import {
-  type Dtype,
-  open as openTensors,
-  serialize,
-  type TensorEntry,
-  type TensorView,
-  write,
-} from "./safetensors.ts";
+import { type Dtype, serialize, type TensorEntry, type TensorView, write } from "./safetensors.ts";
 import type { Place } from "./source.ts";
 import { spell } from "./spell.ts";
 
 export type { DialectName } from "./dialects.ts";
+export type { OpenOptions } from "./adapter_modules.ts";
 export { alike } from "./alike.ts";
 export { modelOf, rename } from "./names.ts";
 export { type Asked, parsePrompt, type Prompt } from "./prompt.ts";
@@ -41,12 +35,6 @@ export interface AdapterFile {
   metadata: Metadata;
   /** tensors that belong to no adapter, by key: nothing is dropped silently. Their bytes are read when asked for */
   leftovers: Map<string, TensorEntry>;
-}
-
-/** What a file does not tell itself. */
-export interface OpenOptions {
-  /** PEFT's `adapter_config.json`, its text or what it holds; default: the file of that name beside the tensors */
-  config?: string | object;
 }
 
 /** How adapters are written. */
@@ -63,21 +51,6 @@ export interface SaveOptions {
   model?: Model;
   /** add kohya's hashes to the metadata; those that it has already are always made right */
   hashes?: boolean;
-}
-
-function decode({ dtype, shape, bytes }: TensorView): tf.Tensor {
-  return tf.tensor(toFloat32(dtype, bytes), [...shape], "float32");
-}
-
-/** Whether an algorithm has these suffixes and no others. */
-function isWhole(suffixes: readonly string[]): boolean {
-  return new Set(suffixes).size === suffixes.length &&
-    Object.values(KEYS).some(({ required, optional }) =>
-      required.some((group) =>
-        group.every((suffix) => suffixes.includes(suffix)) &&
-        suffixes.every((suffix) => group.includes(suffix) || optional.includes(suffix))
-      )
-    );
 }
 
 /**
@@ -103,36 +76,12 @@ function isWhole(suffixes: readonly string[]): boolean {
  * assert.is(leftovers.size, 0);
  * ```
  */
-export async function open(place: Place, { config }: OpenOptions = {}): Promise<AdapterFile> {
-  const source = await fileAt(place);
-  await using file = await openTensors(source);
-  const keys = [...file.tensors.keys()], metadata = { ...file.metadata };
-  const told = config ??
-    (isPeft(source, keys) ? metadata[CONFIG] ?? await beside(source) : undefined);
-  if (told !== undefined) metadata[CONFIG] = typeof told === "string" ? told : JSON.stringify(told);
-  const dialect = told === undefined ? recognize(keys, metadata) : "peft";
-  const { locate, layer, implied, translate } = dialectOf(dialect).read(metadata);
-  const modules = new Map<string, { suffix: string; key: string }[]>();
-  for (const key of keys) {
-    const found = locate(key);
-    if (!found) continue;
-    const { module, suffix } = found;
-    modules.set(module, [...modules.get(module) ?? [], { suffix, key }]);
-  }
-  const adapters = new Map<string, Adapter>();
-  const leftovers = new Map(keys.map((key) => [key, file.entry(key)]));
+export async function open(place: Place, options: OpenOptions = {}): Promise<AdapterFile> {
+  await using file = await openModules(place, options);
+  const { dialect, metadata, tensors } = file, adapters = new Map<string, Adapter>();
+  const leftovers = new Map([...tensors.tensors.keys()].map((key) => [key, tensors.entry(key)]));
   try {
-    for (const [module, parts] of modules) {
-      if (!isWhole([...parts.map(({ suffix }) => suffix), ...implied])) continue;
-      const views: [string, TensorView][] = [];
-      for (const { suffix, key } of parts) views.push([suffix, await file.read(key)]);
-      const found = readModule(module, views, translate);
-      if (!found) continue;
-      const { name = layer(module), adapter } = recall(metadata, layer(module), found);
-      if (adapters.has(name)) {
-        dispose(adapter);
-        continue;
-      }
+    for await (const { name, adapter, parts } of adaptersOf(file)) {
       adapters.set(name, adapter);
       for (const { key } of parts) leftovers.delete(key);
     }
@@ -141,26 +90,6 @@ export async function open(place: Place, { config }: OpenOptions = {}): Promise<
     throw error;
   }
   return { dialect, adapters, metadata, leftovers };
-}
-
-/** One module's adapter, or none. */
-function readModule(
-  module: string,
-  views: readonly [suffix: string, view: TensorView][],
-  translate: (module: string, torch: kohya.Torch) => kohya.Torch,
-): Adapter | undefined {
-  try {
-    return tidy(() => {
-      const torch = Object.fromEntries(views.map(([suffix, view]) => [suffix, decode(view)]));
-      return kohya.read(translate(module, torch));
-    });
-  } catch (error) {
-    if (error instanceof SyntaxError) throw error;
-    throw new SyntaxError(
-      `Cannot read the adapter "${module}" as its factors must fit each other: ` +
-        (error instanceof Error ? error.message : error),
-    );
-  }
 }
 
 const DTYPES: Record<NonNullable<SaveOptions["dtype"]>, Dtype> = {
