@@ -37,20 +37,22 @@ export async function readBytes(
  * The bytes go to a temporary file beside it, which is flushed to the disk and then renamed over it.
  * Interrupted, the old file stays; on an error the temporary file is removed as well.
  *
- * @param fill writes the file by calling `put` with its bytes in order
+ * @param fill writes the file by calling `put` with its bytes in order, and last with any that go over others,
+ *   at a place counted from the file's first byte
  */
 export async function replaceFile(
   path: string,
-  fill: (put: (bytes: Uint8Array) => Promise<void>) => Promise<void>,
+  fill: (put: (bytes: Uint8Array, at?: number) => Promise<void>) => Promise<void>,
 ): Promise<void> {
   const beside = join(dirname(path), `.${randomUUID()}.partial`);
   const file = await open(beside, "wx");
   try {
     try {
-      await fill(async (bytes) => {
+      await fill(async (bytes, at) => {
         for (let done = 0; done < bytes.length;) {
           const length = Math.min(bytes.length - done, PIECE);
-          done += (await file.write(bytes, done, length)).bytesWritten;
+          const place = at === undefined ? null : at + done;
+          done += (await file.write(bytes, done, length, place)).bytesWritten;
         }
       });
       await file.sync();

@@ -5,7 +5,7 @@
  * modules, which a file does not tell. Here they are kohya's.
  */
 import { createHash } from "node:crypto";
-import { writeHeader } from "./header.ts";
+import { type Described, writeHeader } from "./header.ts";
 import type { TensorEntry } from "./safetensors.ts";
 
 /** Metadata that names the tensors of a file. */
@@ -33,28 +33,52 @@ export async function hashes(
   entries: Iterable<TensorEntry>,
   metadata: Record<string, string> = {},
 ): Promise<Hashes> {
+  const { rows } = writeHeader([...entries], {}), { pass, digest } = hashing(rows, metadata);
+  for (const row of rows) pass(await row.bytes());
+  return digest();
+}
+
+/** Hashes of a file whose tensors pass by. */
+export interface Hashing {
+  /** the next bytes of the tensors */
+  pass(bytes: Uint8Array): void;
+  /** once, when all have passed */
+  digest(): Hashes;
+}
+
+/**
+ * The {@link hashes} of a file that is being written.
+ *
+ * @param tensors in the order in which they are written
+ */
+export function hashing(
+  tensors: readonly Described[],
+  metadata: Record<string, string>,
+): Hashing {
   const training = Object.entries(metadata).filter(([key]) => key.startsWith("ss_"));
-  const { bytes: header, rows } = writeHeader([...entries], Object.fromEntries(training));
+  const { bytes: header } = writeHeader(tensors, Object.fromEntries(training), "given");
   const model = createHash("sha256"), legacy = createHash("sha256");
   let at = 0;
-  const pass = (bytes: Uint8Array) => {
+  const old = (bytes: Uint8Array) => {
     const cut = (place: number) => Math.min(Math.max(place - at, 0), bytes.length);
     legacy.update(bytes.subarray(cut(LEGACY.start), cut(LEGACY.end)));
     at += bytes.length;
   };
-  pass(new Uint8Array(8));
-  pass(training.length > 0 ? header : withEmpty(header));
-  for (const row of rows) {
-    const bytes = await row.bytes();
+  old(new Uint8Array(8));
+  old(training.length > 0 ? header : withEmpty(header));
+  const pass = (bytes: Uint8Array) => {
     model.update(bytes);
-    pass(bytes);
-  }
-  const digest = model.digest("hex");
-  return {
-    sshs_model_hash: digest,
-    sshs_legacy_hash: legacy.digest("hex").slice(0, 8),
-    "modelspec.hash_sha256": `0x${digest}`,
+    old(bytes);
   };
+  const digest = () => {
+    const all = model.digest("hex");
+    return {
+      sshs_model_hash: all,
+      sshs_legacy_hash: legacy.digest("hex").slice(0, 8),
+      "modelspec.hash_sha256": `0x${all}`,
+    };
+  };
+  return { pass, digest };
 }
 
 /** A header without metadata as kohya's call writes it, with metadata that is empty. */

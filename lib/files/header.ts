@@ -109,7 +109,7 @@ function show(json: Json | undefined): string {
 }
 
 /**
- * A header's bytes, padded with spaces to a multiple of 8, and the tensors in the file's order: by dtype
+ * A header's bytes, padded with spaces to a multiple of 8, and the tensors in the file's order: as given, or by dtype
  * from the last in `DTYPES` to the first, then by name.
  *
  * @throws {TypeError} for a dtype, shape or metadata that cannot be
@@ -118,6 +118,7 @@ function show(json: Json | undefined): string {
 export function writeHeader<T extends Described>(
   tensors: readonly T[],
   metadata: Record<string, string>,
+  order: "given" | "sorted" = "sorted",
 ): { bytes: Uint8Array; rows: (T & Row)[] } {
   checkMetadata(metadata);
   const taken = new Set([METADATA]);
@@ -125,16 +126,17 @@ export function writeHeader<T extends Described>(
     checkTensor(tensor, taken);
     taken.add(tensor.name);
   }
-  let end = 0;
-  const rows = tensors
-    .toSorted((a, b) =>
+  const sorted = order === "given"
+    ? tensors
+    : tensors.toSorted((a, b) =>
       NAMES.indexOf(b.dtype) - NAMES.indexOf(a.dtype) || byCodePoint(a.name, b.name)
-    )
-    .map((tensor) => {
-      const begin = end;
-      end += byteLength(tensor.dtype, tensor.shape);
-      return { ...tensor, begin, end };
-    });
+    );
+  let end = 0;
+  const rows = sorted.map((tensor) => {
+    const begin = end;
+    end += byteLength(tensor.dtype, tensor.shape);
+    return { ...tensor, begin, end };
+  });
   const texts = rows.map(({ name, dtype, shape, begin, end }) =>
     `${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`
   );

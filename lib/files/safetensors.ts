@@ -60,6 +60,8 @@ export interface Tensors<T> {
 export interface TensorFile extends Tensors<TensorSlot>, AsyncDisposable {
   /** One tensor, newly read; throws a RangeError when the file has none of that name. */
   read(name: string): Promise<TensorView>;
+  /** One tensor in pieces of some MiB, newly read, for what need not be in memory at once. */
+  pieces(name: string): AsyncIterable<Uint8Array>;
   /** One tensor to be written elsewhere: read when its turn comes, even after this file is closed. */
   entry(name: string): TensorEntry;
   /** Ends the reading; `await using` does it by itself. */
@@ -74,6 +76,9 @@ export interface Named {
 
 /** Bytes before the header, which hold its length. */
 const PREFIX = 8;
+
+/** Bytes of a piece at most. */
+const PIECE = 2 ** 23;
 
 /**
  * `8 + N`: how many of a file's first bytes `parseHeader` needs.
@@ -266,12 +271,18 @@ export async function open(place: Place): Promise<TensorFile> {
       const { dtype, shape, start, end } = find(name);
       return { dtype, shape, bytes: await source.read(start, end) };
     };
+    async function* pieces(name: string) {
+      const { start, end } = find(name);
+      for (let at = start; at < end; at += PIECE) {
+        yield await source.read(at, Math.min(end, at + PIECE));
+      }
+    }
     const entry = (name: string) => {
       const { dtype, shape, start, end } = find(name);
       return { name, dtype, shape, bytes: () => readPart(place, version, start, end) };
     };
     const close = () => source.close();
-    return { tensors, metadata, read, entry, close, [Symbol.asyncDispose]: close };
+    return { tensors, metadata, read, pieces, entry, close, [Symbol.asyncDispose]: close };
   } catch (error) {
     await source.close();
     throw error;
