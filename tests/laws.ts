@@ -1,4 +1,5 @@
 /** The laws that every algorithm keeps: algorithms and options × kernels × engines. */
+import process from "node:process";
 import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -10,6 +11,7 @@ import {
   mapFactors,
   parameters,
   tensors,
+  trained as trainable,
 } from "../lib/adapter/adapter.ts";
 import { forward } from "../lib/adapter/forward.ts";
 import { lowRankForm, truncate } from "../lib/adapter/low_rank.ts";
@@ -34,6 +36,9 @@ const ADAPTERS: Row[] = [
   ["lora", 3, { scalar: true, rankScale: "alpha/sqrt(r)" }],
   ["lora", 2, { dora: "output", alpha: 1 }],
   ["lora", 2, { dora: "input" }],
+  ["lora", 2, { init: "pissa", alpha: 3 }],
+  ["lora", 1, { init: "pissa", dora: "output" }],
+  ["lora", 2, { init: "olora", rankScale: "alpha/sqrt(r)" }],
   ["loha", 2, { alpha: 1 }],
   ["loha", 2, { tucker: true, scalar: true }],
   ["loha", 1, { dora: "output" }],
@@ -82,7 +87,7 @@ const tensor = (shape: readonly number[], seed: number) =>
 
 /** A new adapter of a place; its base where it asks for one. */
 function born([algorithm, rank, options]: Row, { kernel }: Place, base: tf.Tensor): Adapter {
-  const asks = options.dora || algorithm === "tlora";
+  const asks = options.dora || options.init || algorithm === "tlora";
   return create(algorithm, kernel, rank, asks ? { ...options, base } : options);
 }
 
@@ -90,6 +95,7 @@ function born([algorithm, rank, options]: Row, { kernel }: Place, base: tf.Tenso
 function trained(row: Row, place: Place, base: tf.Tensor): Adapter {
   const adapter = born(row, place, base);
   return mapFactors(adapter, (factor, name) => {
+    if (name.startsWith("born")) return factor;
     if (name === "magnitude") return tf.mul(factor, tf.add(tensor(factor.shape, 9), 1.5));
     const seed = [...name].reduce((sum, letter) => sum + letter.charCodeAt(0), 0);
     return tf.mul(tensor(factor.shape, seed), 0.3);
@@ -118,7 +124,10 @@ function change(adapter: Adapter, base: tf.Tensor): tf.Tensor {
   return bias ? tf.concat([added, bias]) : added;
 }
 
-const present = (await engine.list()).filter(({ available }) => available === true);
+/** Every engine that starts here, or the one that the environment chose. */
+const chosen = process.env.LOWRANK_ENGINE;
+const present = (await engine.list())
+  .filter(({ name, available }) => available === true && (!chosen || chosen === name));
 for (const { name } of present) {
   const laws = suite(`laws on ${name}`);
   laws.before(async () => void (await engine.use(name)));
@@ -163,10 +172,10 @@ for (const { name } of present) {
         const expected = tf.add(operate(input, merged, place), mergedBias);
         const routes: Route[] = ["bypass", "rebuild"];
         if (hasHybrid(adapter) && (geometry.groups ?? 1) === 1) routes.push("hybrid");
-        const inputs = [input, ...tensors(adapter).map(([, factor]) => factor)];
+        const learning = trainable(adapter), names = learning.map(([name]) => name);
+        const inputs = [input, ...learning.map(([, factor]) => factor)];
         const run = (route: Route) => (x: tf.Tensor, ...all: tf.Tensor[]) => {
-          const names = tensors(adapter).map(([name]) => name);
-          const given = mapFactors(adapter, (_, name) => all[names.indexOf(name)]);
+          const given = mapFactors(adapter, (own, name) => all[names.indexOf(name)] ?? own);
           const parts = [{ view: view(given)!, strength: 0.7 }];
           return forward(x, { kernel: base, geometry, bias }, parts, route);
         };
@@ -189,7 +198,8 @@ for (const { name } of present) {
             unscaled = rowOf(algorithm).algorithm.delta(adapter.factors);
           close(lora.delta(form), unscaled, "value", "lowRankForm");
           assert.ok(rankOf(unscaled) <= outputs(form.down.shape), "rank of ΔW");
-          if (algorithm === "lora" || algorithm === "dylora") assert.is(form.up.shape[0], rank);
+          const births = options.init ? 2 : 1;
+          if (/^(dy)?lora$/.test(algorithm)) assert.is(form.up.shape[0], births * rank);
           if (algorithm === "loha") assert.is(form.up.shape[0], rank ** 2);
         }
 
@@ -198,9 +208,9 @@ for (const { name } of present) {
           const size = tf.max(tf.abs(change(adapter, base))).dataSync()[0];
           return size <= 1e-6;
         };
-        const inputs = tensors(newborn), names = inputs.map(([name]) => name);
+        const inputs = trainable(newborn), names = inputs.map(([name]) => name);
         const given = (all: tf.Tensor[]) =>
-          mapFactors(newborn, (_, name) => all[names.indexOf(name)]);
+          mapFactors(newborn, (own, name) => all[names.indexOf(name)] ?? own);
         const gradients = tf.grads((...all) => change(given(all), base))(
           inputs.map(([, factor]) => factor),
           tensor(change(newborn, base).shape, 7),
@@ -239,7 +249,8 @@ for (const { name } of present) {
           .map(([, factor]) => [...factor.dataSync()])
       );
       assert.equal(one, same);
-      assert.is(JSON.stringify(one) === JSON.stringify(other), !random.includes(algorithm));
+      const drawn = random.includes(algorithm) && !options.init;
+      assert.is(JSON.stringify(one) === JSON.stringify(other), !drawn);
     }
   });
 

@@ -84,7 +84,7 @@ export function checkOptions(algorithm: AlgorithmName, options: AdapterOptions):
     }
   }
   const { alpha = 0, rankScale = "alpha/r", dora = false, constraint = 0 } = options;
-  const { triplets = "principal" } = options;
+  const { triplets = "principal", init } = options;
   const refuse = (rule: string, value: unknown): never => {
     throw new RangeError(`Cannot create ${algorithm} as ${rule}: current value is ${value}`);
   };
@@ -101,6 +101,10 @@ export function checkOptions(algorithm: AlgorithmName, options: AdapterOptions):
   if (!["principal", "last", "middle"].includes(triplets)) {
     refuse('triplets must be "principal", "last" or "middle"', triplets);
   }
+  if (init !== undefined && !["pissa", "olora"].includes(init)) {
+    refuse('init must be "pissa" or "olora"', init);
+  }
+  if (init === "pissa" && alpha < 0) refuse("alpha must be above 0 with pissa", alpha);
   for (const name of ["dropout", "rankDropout", "moduleDropout"] as const) {
     const p = options[name] ?? 0;
     if (!(p >= 0 && p < 1)) refuse(`${name} must be at least 0 and below 1`, p);
@@ -111,7 +115,7 @@ export function checkOptions(algorithm: AlgorithmName, options: AdapterOptions):
  * An adapter of a kernel, born so that ΔW = 0.
  *
  * @param shape of the kernel, `[kh, kw, I/G, O]`, dense `[I, O]`; of a normalization `[C]`
- * @throws {TypeError} for an option that the algorithm does not have, a shape that it has no use for, or `dora` or
+ * @throws {TypeError} for an option that the algorithm does not have, a shape that it has no use for, or `dora`, `init` or
  * T-LoRA without `base`
  * @throws {RangeError} for a rank, alpha or probability out of range
  */
@@ -150,7 +154,7 @@ export function create(
     ...(scalar && { scalar: tf.scalar(0) }),
     ...(dora && { magnitude: norms(base!, dora) }),
   }));
-  return {
+  const adapter: Adapter = {
     algorithm,
     shape,
     rank: factors.blocks ? outputs(factors.blocks.shape) : ranked ? rank : 0,
@@ -168,6 +172,19 @@ export function create(
     ...(options.constraint && { constraint: options.constraint }),
     ...(options.triplets && { triplets: options.triplets }),
   };
+  return options.init === "pissa" ? shared(adapter) : adapter;
+}
+
+/** The same with factors divided by √scale: scale · down · up is what they were made as. As PEFT's PiSSA has it. */
+function shared(adapter: Adapter): Adapter {
+  const share = Math.sqrt(scale(adapter));
+  if (share === 1) return adapter;
+  const divided = mapFactors(
+    adapter,
+    (tensor, name) => name === "magnitude" ? tf.clone(tensor) : tf.div(tensor, share),
+  );
+  dispose(adapter);
+  return divided;
 }
 
 /**
@@ -195,9 +212,15 @@ export function tensors(adapter: Adapter): [name: string, tensor: tf.Tensor][] {
   );
 }
 
+/** The tensors of an adapter that are trained: all but what a birth from the base has left. */
+export function trained(adapter: Adapter): [name: string, tensor: tf.Tensor][] {
+  const { frozen = [] } = rowOf(adapter.algorithm);
+  return tensors(adapter).filter(([name]) => !frozen.includes(name));
+}
+
 /** How many numbers are trained. */
 export function parameters(adapter: Adapter): number {
-  return tensors(adapter).reduce((sum, [, { size }]) => sum + size, 0);
+  return trained(adapter).reduce((sum, [, { size }]) => sum + size, 0);
 }
 
 /** The same adapter with other tensors in the place of its factors. */

@@ -13,7 +13,7 @@ import { type Adapter, mapFactors } from "./adapter.ts";
 function holdsInput({ algorithm }: Adapter, name: string): boolean {
   return algorithm === "lokr"
     ? ["w2", "down2"].includes(name)
-    : /^(down\d*|downB|difference)$/.test(name);
+    : /^(down\d*|downB|bornDown|difference)$/.test(name);
 }
 
 /** `[I·k, n]` in PyTorch's order of the input → `[...k, I, n]`. */

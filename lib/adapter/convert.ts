@@ -6,7 +6,7 @@ import { type Adapter, copy, scale } from "./adapter.ts";
 
 /**
  * The adapter as a LoRA of the same W′ at every strength: LoHa at rank r², LoKr at rank(w1) · rank(w2), a Tucker core
- * multiplied into `down`, DyLoRA's blocks side by side. Scale, scalar, magnitude and dropouts stay.
+ * multiplied into `down`, DyLoRA's blocks side by side, a LoRA born from the base with that birth beside it. Scale, scalar, magnitude and dropouts stay.
  *
  * No other direction is exact: {@link extract} finds the nearest adapter of an algorithm.
  *
@@ -24,9 +24,9 @@ import { type Adapter, copy, scale } from "./adapter.ts";
  * ```
  */
 export function convert(adapter: Adapter, to: AlgorithmName): Adapter {
-  const { algorithm, factors: { core, scalar, magnitude, bias } } = adapter;
+  const { algorithm, factors: { core, bornUp, scalar, magnitude, bias } } = adapter;
   const { lowRank } = rowOf(algorithm);
-  if (algorithm === to && !core) return copy(adapter);
+  if (algorithm === to && !core && !bornUp) return copy(adapter);
   if (to !== "lora" || !lowRank || bias) {
     throw new TypeError(
       `Cannot convert ${algorithm}${bias ? " with a bias" : ""} to ${to} as only a sum of outer ` +

@@ -20,7 +20,7 @@ import { stretch } from "./decompose.ts";
 import type { View } from "./view.ts";
 
 /** ΔW as `down` · `up`, for the algorithms whose it is. */
-type Pair = { readonly down: tf.Tensor; readonly up: tf.Tensor };
+type Pair = lora.Factors;
 const PAIRS: { readonly [name in AlgorithmName]?: (factors: Factors) => Pair } = {
   lora: (factors) => factors as lora.Factors,
   dylora: (factors) => join(factors as dylora.Factors),
@@ -40,8 +40,11 @@ interface Frozen {
  * W′ is made again for dx rather than kept: k·I·r·O multiply-adds, against a kernel held through the step.
  */
 function pair(x: tf.Tensor, { kernel, geometry }: Frozen, factors: Pair, f: number): tf.Tensor {
-  const merged = (down: tf.Tensor, up: tf.Tensor) =>
-    tf.add(kernel, lora.delta({ down, up: tf.mul(up, f) }));
+  const { bornDown, bornUp } = factors;
+  const merged = (down: tf.Tensor, up: tf.Tensor) => {
+    const birth = bornUp && { bornDown, bornUp: tf.mul(bornUp, f) };
+    return tf.add(kernel, lora.delta({ down, up: tf.mul(up, f), ...birth }));
+  };
   return operation(
     { x, down: factors.down, up: factors.up },
     ({ x, down, up }) => convolve(x, merged(down, up), geometry),
@@ -79,8 +82,8 @@ export function hybrid(x: tf.Tensor, frozen: Frozen, view: View, strength: numbe
     const c = tf.add(tf.mul(vector, scale * strength), 1);
     return channelwise(x, c, (x) => convolve(x, frozen.kernel, frozen.geometry), onInput);
   }
-  const { down, up } = PAIRS[algorithm]!(factors);
-  const learned = { down, up: scalar ? tf.mul(up, scalar) : up };
+  const own = PAIRS[algorithm]!(factors);
+  const learned = { ...own, up: scalar ? tf.mul(own.up, scalar) : own.up };
   if (!dora) return pair(x, frozen, learned, scale * strength);
   const V = tf.add(frozen.kernel, tf.mul(lora.delta(learned), scale));
   const c = stretch(V, magnitude!, dora, strength);

@@ -41,7 +41,7 @@ export interface Cap {
  * far they turn.
  *
  * The ratio goes into `scalar` where there is one, else into `up` (GLoRA's two), LoKr's is shared out over all factors,
- * and T-LoRA's, a difference of products that no factor scales, into alpha.
+ * and T-LoRA's and that of a LoRA born from the base, a difference of products that no factor scales, into alpha.
  *
  * @param base the kernel, for algorithms whose ΔW depends on it
  */
@@ -56,7 +56,7 @@ export function cap(adapter: Adapter, max: number, base?: tf.Tensor): Cap {
   const ratio = Math.min(1, max / length), norm = Math.min(length, max);
   const of = (taking: string[], share: number) =>
     Object.fromEntries(taking.map((name) => [name, share]));
-  if (algorithm === "tlora") return { norm, ratio, factors: {}, alpha: ratio };
+  if (algorithm === "tlora" || factors.bornUp) return { norm, ratio, factors: {}, alpha: ratio };
   if (algorithm === "lokr") {
     const own = names.filter((name) => !["scalar", "magnitude"].includes(name));
     return { norm, ratio, factors: of(own, ratio ** (1 / own.length)), alpha: 1 };

@@ -97,7 +97,12 @@ export function view(adapter: Adapter, options: PassOptions = {}): View | undefi
       factors = { ...factors, mask: tf.div(kept, 1 - rankDropout) };
     } else if (dropRanks && adapter.algorithm === "lora") {
       const ranks = tf.tensor2d(mask(adapter.rank), [adapter.rank, 1]);
-      factors = { ...factors, up: tf.mul(factors.up!, ranks) };
+      const { up, bornUp } = factors;
+      factors = {
+        ...factors,
+        up: tf.mul(up!, ranks),
+        ...(bornUp && { bornUp: tf.mul(bornUp, ranks) }),
+      };
     } else channels = tf.tensor1d(mask(outputs(adapter.shape)));
   }
   return {

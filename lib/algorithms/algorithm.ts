@@ -11,6 +11,7 @@
 import type { Tensor } from "@tensorflow/tfjs";
 import type { Geometry } from "../tensor/geometry.ts";
 import type { Shape } from "../tensor/shape.ts";
+import type { Birth } from "./principal.ts";
 
 /**
  * Tensors by name. In every algorithm `down` is the input side, `up` the output side, `core` a Tucker core, and
@@ -26,6 +27,8 @@ export interface InitOptions {
   tucker?: boolean;
   /** a trainable number, born 0, multiplies ΔW; then no factor needs to be born zero (LyCORIS `use_scalar`) */
   scalar?: boolean;
+  /** LoRA: from the largest singular triplets of the base, or from its QR; default: random and zero */
+  init?: Birth;
   /** LoKr: the wanted smaller part of the channels, −1 for the most square split */
   factor?: number;
   /** LoKr: the small matrix is low rank too, where that is smaller (LyCORIS `decompose_both`) */
@@ -42,7 +45,7 @@ export interface InitOptions {
   rescaled?: boolean;
   /** T-LoRA: the singular triplets of the base that it starts from (LyCORIS `sig_type`); default "principal" */
   triplets?: Triplets;
-  /** the kernel that the adapter is for, where its birth depends on it: T-LoRA, and DoRA */
+  /** the kernel that the adapter is for, where its birth depends on it: T-LoRA, DoRA, and LoRA's `init` */
   base?: Tensor;
   /** (IA)^3: one number an input channel instead of an output channel (LyCORIS `train_on_input`) */
   onInput?: boolean;

@@ -11,26 +11,59 @@ import { inputs, isWide, outputs, type Shape, size, space } from "../tensor/shap
 import { tucker as product } from "../tensor/tucker.ts";
 import type { Cost, CostOptions, InitOptions } from "./algorithm.ts";
 import { kaiming } from "./birth.ts";
+import { parent } from "./base.ts";
 import { costOf, positions } from "./count.ts";
+import { principal } from "./principal.ts";
 
-/** `down` `[...k, I/G, r]` and `up` `[r, O]`; with a core, `down` `[I/G, r]`, `core` `[...k, r, r]`, `up` `[r, O]`. */
+/**
+ * `down` `[...k, I/G, r]` and `up` `[r, O]`; with a core, `down` `[I/G, r]`, `core` `[...k, r, r]`, `up` `[r, O]`.
+ *
+ * `bornDown`, `bornUp`: what `down` and `up` were born as, where that was from the base. They are frozen, and
+ * ΔW = down · up − bornDown · bornUp.
+ */
 export type Factors = {
   readonly down: tf.Tensor;
   readonly up: tf.Tensor;
   readonly core?: tf.Tensor;
+  readonly bornDown?: tf.Tensor;
+  readonly bornUp?: tf.Tensor;
 };
+
+/** What factors were born as, where that is to be taken off. */
+function birthOf({ bornDown, bornUp }: Factors): Factors | undefined {
+  return bornDown && bornUp && { down: bornDown, up: bornUp };
+}
 
 /**
  * `down` (and `core`) from U(−1/√fan, 1/√fan), `up` zero, so that ΔW = 0.
  *
  * `tucker` is ignored on pointwise kernels, as LyCORIS does. With `scalar`, `up` is random too.
+ *
+ * With `init` both are from the base, which stays as it is: PEFT takes what they were born as off the base (W − W₀,
+ * and W₀ + ΔW is trained) and so has to know the factors to give the base back; here it is taken off ΔW, for
+ * which the same gradients are the same steps, and W is W at every strength and in every file.
+ *
+ * @throws {TypeError} for `init` without its base, or with a core or a scalar
+ * @throws {RangeError} for `init` of a rank above that of the kernel
  */
 export function init(
   shape: Shape,
   rank: number,
-  { seed = 0, tucker = false, scalar = false }: InitOptions = {},
+  { seed = 0, tucker = false, scalar = false, init, base }: InitOptions = {},
 ): Factors {
   const I = inputs(shape), O = outputs(shape), k = space(shape);
+  if (init) {
+    if (scalar || (tucker && isWide(shape))) {
+      throw new TypeError(
+        `Cannot create lora by ${init} as it is down · up alone: current options ask for ` +
+          (scalar ? "a scalar" : "a core"),
+      );
+    }
+    const born = principal(parent(base, shape, rank, `lora by ${init}`), rank, init);
+    const down = tf.tensor(Float32Array.from(born.down.data), [...k, I, rank]);
+    const up = tf.tensor(Float32Array.from(born.up.data), [rank, O]);
+    return { down, up, bornDown: tf.clone(down), bornUp: tf.clone(up) };
+  }
   const up = scalar ? kaiming([rank, O], rank, seed, "up") : tf.zeros([rank, O]);
   if (!tucker || !isWide(shape)) {
     return { down: kaiming([...k, I, rank], I * size(k), seed, "down"), up };
@@ -43,7 +76,9 @@ export function init(
 }
 
 /** ΔW = down · up over the kernel as a matrix `[k·I/G, O]`; with a core Σ_ab core[·, a, b] down[i, a] up[b, o]. */
-export function delta({ down, up, core }: Factors): tf.Tensor {
+export function delta(factors: Factors): tf.Tensor {
+  const { down, up, core } = factors, birth = birthOf(factors);
+  if (birth) return tf.tidy(() => tf.sub(delta({ down, up }), delta(birth)));
   if (core) return product(core, down, up);
   return tf.tidy(() => {
     const [rank, O] = up.shape;
@@ -78,6 +113,10 @@ export function gradient({ down, up, core }: Factors, G: tf.Tensor): Factors {
  */
 export function bypass(factors: Factors, x: tf.Tensor, geometry: Geometry = {}): tf.Tensor {
   const { down, up, core } = factors, { groups = 1, ...own } = geometry;
+  const birth = birthOf(factors);
+  if (birth) {
+    return tf.tidy(() => tf.sub(bypass({ down, up }, x, geometry), bypass(birth, x, geometry)));
+  }
   const narrow = (x: tf.Tensor) =>
     core ? convolve(convolve(x, down), core, own) : convolve(x, down, own);
   return tf.tidy(() => {
@@ -108,13 +147,22 @@ export function cost(shape: Shape, rank: number, options: CostOptions = {}): Cos
     return costOf(shape, options, parameters, activation, build);
   }
   const parameters = rank * (I * k + O), activation = parameters * output;
-  const plain = costOf(shape, options, parameters, activation, k * I * rank * O);
+  const pairs = (factors ? factors.bornDown : options.init) ? 2 : 1;
+  const build = pairs * k * I * rank * O;
+  const plain = costOf(shape, options, parameters, pairs * activation, build);
   const { forward } = plain.rebuild;
   return { ...plain, hybrid: { forward, training: 2 * forward + 2 * activation } };
 }
 
-/** The factors as a plain pair without core: `down` `[...k, I/G, r]`, `up` `[r, O]`, of the same ΔW. */
-export function lowRank({ down, up, core }: Factors): { down: tf.Tensor; up: tf.Tensor } {
+/** The factors as a plain pair of the same ΔW: without core, and of rank 2r where a birth is taken off. */
+export function lowRank(factors: Factors): { down: tf.Tensor; up: tf.Tensor } {
+  const { down, up, core } = factors, birth = birthOf(factors);
+  if (birth) {
+    return tf.tidy(() => ({
+      down: tf.concat([down, birth.down], -1),
+      up: tf.concat([up, tf.neg(birth.up)], 0),
+    }));
+  }
   if (!core) return { down: tf.clone(down), up: tf.clone(up) };
   return tf.tidy(() => {
     const [I, rank] = down.shape, taps = tf.reshape(core, [-1, rank, rank]);

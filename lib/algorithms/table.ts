@@ -29,6 +29,8 @@ export interface Row {
   relative: boolean;
   /** whether a kernel can be adapted at a rank, where some cannot */
   fits?: (shape: Shape, rank: number) => boolean;
+  /** factors that are no part of training */
+  frozen?: readonly string[];
   /** one plain pair of the same ΔW, where there is one without the base */
   lowRank?: (factors: Factors) => { down: Tensor; up: Tensor };
 }
@@ -56,7 +58,7 @@ const RANKLESS = { ranked: false, scaled: false, bounded: false };
 const ROTATION = { scaled: false, bounded: false, relative: true };
 
 export const ALGORITHMS = {
-  lora: row(lora, ["tucker", "scalar", ...ALONE]),
+  lora: row(lora, ["tucker", "scalar", "init", ...ALONE], { frozen: ["bornDown", "bornUp"] }),
   loha: row(loha, ["tucker", "scalar", ...ALONE]),
   lokr: row(
     lokr,

@@ -12,7 +12,7 @@
 import * as tf from "@tensorflow/tfjs";
 import type { Geometry } from "../tensor/geometry.ts";
 import { matrix } from "../tensor/matrix.ts";
-import { outputs, type Shape, show, size } from "../tensor/shape.ts";
+import { outputs, type Shape, size } from "../tensor/shape.ts";
 import { svd } from "../tensor/svd.ts";
 import type {
   Cost,
@@ -22,7 +22,7 @@ import type {
   Surroundings,
   Triplets,
 } from "./algorithm.ts";
-import { needed } from "./base.ts";
+import { needed, parent } from "./base.ts";
 import { costOf } from "./count.ts";
 import * as lora from "./lora.ts";
 
@@ -49,22 +49,7 @@ export function init(
   rank: number,
   { base, triplets }: InitOptions = {},
 ): Factors {
-  const W = needed(base, "tlora"), most = Math.min(outputs(shape), size(shape) / outputs(shape));
-  if (show(W.shape) !== show(shape)) {
-    throw new TypeError(
-      `Cannot create tlora as it is born from a kernel ${show(shape)}: current base is ${
-        show(W.shape)
-      }`,
-    );
-  }
-  if (rank > most) {
-    throw new RangeError(
-      `Cannot create tlora as a kernel ${
-        show(shape)
-      } has ${most} singular triplets: current rank is ${rank}`,
-    );
-  }
-  return frozen(W, rank, triplets);
+  return frozen(parent(base, shape, rank, "tlora"), rank, triplets);
 }
 
 /** ΔW = P Λ Q − P₀ Λ₀ Q₀, masked alike; exactly zero at birth. */

@@ -7,6 +7,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { type Adapter, mapFactors } from "../adapter/adapter.ts";
+import { rowOf } from "../algorithms/table.ts";
 import { conform } from "../adapter/conform.ts";
 import { forward, rebuilt, rebuiltBias } from "../adapter/forward.ts";
 import { delta, merge, mergeBias } from "../adapter/merge.ts";
@@ -198,8 +199,14 @@ export function attach(
   teach();
   const { host, variable, bias, shape, see, own } = anatomy(layer);
   const site = sites.get(layer) ?? occupy(layer, host);
-  const variables: LayerVariable[] = [];
+  const variables: LayerVariable[] = [], kept: tf.Tensor[] = [];
+  const { frozen = [] } = rowOf(adapter.algorithm);
   const add = (tensor: tf.Tensor, name: string) => {
+    if (frozen.includes(name)) {
+      const own = tf.keep(tf.clone(tensor));
+      kept.push(own);
+      return own;
+    }
     const initializer = { apply: () => tf.clone(tensor) };
     let unique = `${layer.name}/${adapter.algorithm}_${name}`;
     for (let n = 2; host._addedWeightNames.includes(unique); n++) {
@@ -223,14 +230,15 @@ export function attach(
   const detach = ({ keep = false } = {}): Adapter | undefined => {
     const place = site.guests.indexOf(self);
     if (place < 0) refuse(adapter, layer, "an adapter is detached once", "adapter is not attached");
-    const kept = keep ? mapFactors(live, (tensor) => tf.clone(tensor)) : undefined;
+    const value = keep ? mapFactors(live, (tensor) => tf.clone(tensor)) : undefined;
     site.guests.splice(place, 1);
     host._trainableWeights = host._trainableWeights.filter((weight) => !variables.includes(weight));
     const names = variables.map(({ originalName }) => originalName);
     host._addedWeightNames = host._addedWeightNames.filter((name) => !names.includes(name));
     for (const weight of variables) weight.dispose();
+    tf.dispose(kept);
     if (site.guests.length === 0) vacate(layer, host, site);
-    return kept;
+    return value;
   };
   const kernel = () => see(variable.read());
   const self: Guest = {

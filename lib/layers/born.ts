@@ -26,7 +26,7 @@ export function createFor(
     );
   }
   const bias = known.includes("bias") && own ? { bias: true } : {};
-  const fromBase = options.dora || algorithm === "tlora";
+  const fromBase = options.dora || options.init || algorithm === "tlora";
   const base = fromBase ? { base: tf.clone(see(variable.read())) } : {};
   try {
     return create(algorithm, shape, rank, { ...bias, ...base, ...options });

@@ -1,7 +1,7 @@
 /** What is known of an adapted layer, from the first adapter attached to the last one taken off. */
 import * as tf from "@tensorflow/tfjs";
 import type { Cost } from "../algorithms/algorithm.ts";
-import { type Adapter, tensors } from "../adapter/adapter.ts";
+import { type Adapter, trained } from "../adapter/adapter.ts";
 import { type Part, rebuilt, rebuiltBias } from "../adapter/forward.ts";
 import type { Route } from "../adapter/route.ts";
 import { view } from "../adapter/view.ts";
@@ -69,9 +69,9 @@ export function partsOf({ guests }: Site, training: boolean): Part[] {
   });
 }
 
-/** The factors on a site, as tensors. */
+/** The trained factors on a site, as tensors. */
 export function factorsOf({ guests }: Site): tf.Tensor[] {
-  return guests.flatMap(({ adapter }) => tensors(adapter).map(([, tensor]) => tensor));
+  return guests.flatMap(({ adapter }) => trained(adapter).map(([, tensor]) => tensor));
 }
 
 /** W′ of an adapted layer, in its kernel's own shape. */
