@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import * as tf from "@tensorflow/tfjs";
 import { type Adapter, dispose } from "../adapter/adapter.ts";
+import { convert } from "../adapter/convert.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { Metadata, Stored } from "./dialect.ts";
 import { type DialectName, dialectOf, NAMES } from "./dialects.ts";
@@ -125,10 +126,12 @@ async function layOut(
   const { metadata = dialect === "kohya" ? described(adapters) : {} } = options;
   const { lowrank: _old, ...given } = metadata, notes: Record<string, unknown> = {};
   const store = (layer: string, adapter: Adapter): Stored => {
-    const held = hold(layer, adapter), torch = kohya.write(held), { factors: _, ...plain } = held;
+    // no dialect tells what is frozen from what is trained: it comes as ranks of its own
+    const plain = adapter.factors.bornUp ? convert(adapter, "lora") : adapter;
+    const held = hold(layer, plain), torch = kohya.write(held), { factors: _, ...rest } = held;
     const kept = note(layer, told(layer), held, torch);
     if (kept) notes[told(layer)] = kept;
-    return { adapter: plain, torch };
+    return { adapter: rest, torch };
   };
   const written = tidy(() => {
     const modules = [...spell(adapters, dialect, model)].map(([layer, adapter]) =>
