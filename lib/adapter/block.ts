@@ -43,3 +43,62 @@ export function blockOf(name: string): string {
   }
   return "BASE";
 }
+
+const numbered = (side: string, numbers: readonly number[]) => numbers.map((i) => label(side, i));
+const from = (first: number, last: number) =>
+  Array.from({ length: last - first + 1 }, (_, i) => first + i);
+
+/** What the numbers of a list are for, by how many there are: all blocks, or those with attention, of SD and SDXL. */
+const LISTS: readonly (readonly string[])[] = [
+  ["BASE", ...numbered("IN", from(0, 11)), "MID", ...numbered("OUT", from(0, 11))],
+  ["BASE", ...numbered("IN", [1, 2, 4, 5, 7, 8]), "MID", ...numbered("OUT", from(3, 11))],
+  ["BASE", ...numbered("IN", from(0, 8)), "MID", ...numbered("OUT", from(0, 8))],
+  ["BASE", ...numbered("IN", [4, 5, 7, 8]), "MID", ...numbered("OUT", from(0, 5))],
+];
+
+/**
+ * How much of each block, from text: numbers for the blocks in order, or numbers by name.
+ *
+ * - 26 numbers: `BASE`, `IN00` … `IN11`, `MID`, `OUT00` … `OUT11`; 17: those of them that have attention in SD 1 and 2;
+ *   20 and 12: the same of SDXL. What is in none of the list's blocks gets 0, as in sd-webui-lora-block-weight and
+ *   kohya's `--lbws`.
+ * - `IN=0.5,MID=1,OUT03=0`: a block, or a whole side; a block's own goes before its side's, and what is not named gets 1.
+ *
+ * @returns a block's number by its label, see {@link blockOf}
+ * @throws {RangeError} for another count of numbers, or a name that no block has
+ *
+ * @example
+ * ```ts
+ * import { blockWeights } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const weights = blockWeights("IN=0.5, IN04=0");
+ * assert.equal(["IN03", "IN04", "MID"].map(weights), [0.5, 0, 1]);
+ * ```
+ */
+export function blockWeights(text: string): (label: string) => number {
+  const words = text.split(",").map((word) => word.trim());
+  const refuse = (rule: string, current: string): never => {
+    throw new RangeError(`Cannot read the blocks "${text}" as ${rule}: current ${current}`);
+  };
+  const number = (word: string) => {
+    const value = Number(word);
+    if (word.trim() !== "" && Number.isFinite(value)) return value;
+    return refuse("each has a number, or all have names as in IN=0.5,OUT03=0", `word is "${word}"`);
+  };
+  if (!text.includes("=")) {
+    const labels = LISTS.find(({ length }) => length === words.length) ?? refuse(
+      `there are ${LISTS.map(({ length }) => length).join(", ")} of them in a list`,
+      `count is ${words.length}`,
+    );
+    const weights = new Map(labels.map((label, i) => [label, number(words[i])]));
+    return (label) => weights.get(label) ?? 0;
+  }
+  const weights = new Map(words.map((word) => {
+    const [given, value = ""] = word.split("=").map((part) => part.trim());
+    const name = given.toUpperCase();
+    if (LISTS[0].includes(name) || name === "IN" || name === "OUT") return [name, number(value)];
+    return refuse("names are BASE, IN, MID, OUT, or a block's as IN04", `name is "${given}"`);
+  }));
+  return (label) => weights.get(label) ?? weights.get(label.replace(/\d+$/, "")) ?? 1;
+}

@@ -9,8 +9,7 @@ import { basename, dirname, join } from "node:path";
 import * as tf from "@tensorflow/tfjs";
 import { tidy } from "../tensor/tidy.ts";
 import { toFloat32 } from "./floats.ts";
-import { flip } from "./layout.ts";
-import { type CheckpointModule, modelIn, modulesOf } from "./checkpoint_modules.ts";
+import { type CheckpointModule, fromTorch, modelIn, modulesOf } from "./checkpoint_modules.ts";
 import type { Model } from "./names.ts";
 import { open, type TensorFile, type TensorSlot, type TensorView } from "./safetensors.ts";
 import { pathOf, type Place } from "./source.ts";
@@ -172,32 +171,34 @@ export async function openCheckpoint(place: Place): Promise<Checkpoint> {
   }
 }
 
+/** A module's share of a stored tensor, as float32. */
+async function readValues(
+  { read }: Checkpoint,
+  key: string,
+  third: CheckpointModule["third"],
+): Promise<Float32Array> {
+  const { dtype, bytes } = await read(key), values = toFloat32(dtype, bytes);
+  const length = values.length / 3;
+  return third === undefined ? values : values.subarray(third * length, (third + 1) * length);
+}
+
 /**
  * A module's kernel in this library's layout: `[...k, I/G, O]`, of a normalization `[C]`, as float32.
  *
  * @throws {TypeError} for a dtype that holds no single real numbers
  */
 export async function readKernel(
-  { read }: Checkpoint,
-  { weight, third, transposed, kind }: CheckpointModule,
+  checkpoint: Checkpoint,
+  module: CheckpointModule,
 ): Promise<tf.Tensor> {
-  const { dtype, shape, bytes } = await read(weight);
-  return tidy(() => {
-    const whole = tf.tensor(toFloat32(dtype, bytes), [...shape], "float32");
-    const own = third === undefined ? whole : tf.split(whole, 3)[third];
-    return kind === "norm" || kind === "embedding" || transposed ? tf.clone(own) : flip(own);
-  });
+  const values = await readValues(checkpoint, module.weight, module.third);
+  return tidy(() => fromTorch(module, values));
 }
 
 /** A module's bias `[O]` as float32; undefined where it has none. */
 export async function readBias(
-  { read }: Checkpoint,
+  checkpoint: Checkpoint,
   { bias, third }: CheckpointModule,
 ): Promise<tf.Tensor | undefined> {
-  if (bias === undefined) return undefined;
-  const { dtype, shape, bytes } = await read(bias);
-  return tidy(() => {
-    const whole = tf.tensor(toFloat32(dtype, bytes), [...shape], "float32");
-    return third === undefined ? whole : tf.split(whole, 3)[third];
-  });
+  return bias === undefined ? undefined : tf.tensor1d(await readValues(checkpoint, bias, third));
 }

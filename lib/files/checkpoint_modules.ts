@@ -8,8 +8,10 @@
  * | `conv_in.`, `input_blocks.`, `text_model.` | one network of Stable Diffusion by itself |
  * | anything else | any network's, under its own names |
  */
-import { type Shape } from "../tensor/shape.ts";
-import { type Dtype } from "./dtypes.ts";
+import * as tf from "@tensorflow/tfjs";
+import { outputs, type Shape, space } from "../tensor/shape.ts";
+import type { Dtype } from "./dtypes.ts";
+import { flip, unflip } from "./layout.ts";
 import { fromCompvis, fromOpenclip, type InCheckpoint, weightOf } from "./ldm.ts";
 import type { Model } from "./names.ts";
 import type { Description } from "./safetensors.ts";
@@ -77,9 +79,13 @@ const ALONE: readonly [key: RegExp, layout: Layout][] = [
 /** Embeddings by the end of their path: their shape is a linear layer's. */
 const EMBEDDING = /(^|[._])(embeddings?|embed|embed_tokens|wte|wpe)$/;
 
+/** Whether a weight lies as this library has it: all others are PyTorch's `[O, I, ...k]`. */
+const isOwn = ({ kind, transposed }: Pick<CheckpointModule, "kind" | "transposed">) =>
+  kind === "norm" || kind === "embedding" || transposed === true;
+
 /** The shape of a stored weight in this library's layout. */
 function shapeOf(place: InCheckpoint, kind: Kind, { shape }: Description): Shape {
-  if (shape.length < 2 || place.transposed || kind === "embedding") return shape;
+  if (isOwn({ ...place, kind })) return shape;
   const [O, I, ...k] = shape;
   return [...k, I, place.third === undefined ? O : O / 3];
 }
@@ -143,4 +149,18 @@ export function modelIn(modules: ReadonlyMap<string, CheckpointModule>): Model {
     ? "sd2"
     : "sd1";
   return { family, modules: names };
+}
+
+/** A kernel from a module's stored numbers. */
+export function fromTorch(module: CheckpointModule, values: Float32Array): tf.Tensor {
+  const { shape } = module;
+  if (isOwn(module)) return tf.tensor(values, [...shape], "float32");
+  return flip(
+    tf.tensor(values, [outputs(shape), shape[shape.length - 2], ...space(shape)], "float32"),
+  );
+}
+
+/** A kernel as a module stores it, the inverse of {@link fromTorch}. */
+export function toTorch(module: CheckpointModule, kernel: tf.Tensor): tf.Tensor {
+  return isOwn(module) ? tf.clone(kernel) : unflip(kernel);
 }

@@ -271,12 +271,12 @@ export async function open(place: Place): Promise<TensorFile> {
       const { dtype, shape, start, end } = find(name);
       return { dtype, shape, bytes: await source.read(start, end) };
     };
-    async function* pieces(name: string) {
+    const pieces = async function* (name: string) {
       const { start, end } = find(name);
       for (let at = start; at < end; at += PIECE) {
         yield await source.read(at, Math.min(end, at + PIECE));
       }
-    }
+    };
     const entry = (name: string) => {
       const { dtype, shape, start, end } = find(name);
       return { name, dtype, shape, bytes: () => readPart(place, version, start, end) };

@@ -1,11 +1,16 @@
 /** Adapter files of Stable Diffusion made by other programs: read, merged, and written in every dialect. */
 import { readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { dispose } from "../../lib/adapter/adapter.ts";
 import { merge } from "../../lib/adapter/merge.ts";
 import { type AdapterFile, encode, open, type SaveOptions } from "../../lib/files/adapters.ts";
+import { openCheckpoint, readKernel } from "../../lib/files/checkpoint.ts";
+import { mergeInto } from "../../lib/files/merge_into.ts";
 import { type Model, rename } from "../../lib/files/names.ts";
 import { distance, leakless, TOLERANCE } from "../support/close.ts";
 import { golden, hasGolden } from "../support/fixtures.ts";
@@ -217,6 +222,35 @@ for (const one of CASES) {
     const wanted = [...expected(one, weights)].map(([path, W]) => [path, kernelOf(W)] as const);
     compare(merges(file, weights, [], one.module), new Map(wanted), TOLERANCE.value, one.path);
     for (const adapter of file.adapters.values()) dispose(adapter);
+  });
+
+  check(`${one.path} merges into a file and into a pipeline by the README's formula`, async () => {
+    const folder = await mkdtemp(join(tmpdir(), "lowrank-"));
+    const network = one.path.split("/")[0], wanted = expected(one, networks(network).weights);
+    for (const base of ["single_file.safetensors", "."]) {
+      const output = join(folder, base === "." ? "pipeline" : base);
+      const place = golden(`sd/${network}/${base}`);
+      const report = await mergeInto(place, [{ place: golden(`sd/${one.path}`) }], output);
+      assert.equal(report.parts[0].missing, []);
+      await using before = await openCheckpoint(place);
+      await using after = await openCheckpoint(output);
+      for (const [path, module] of after.modules) {
+        const W = wanted.get(path);
+        if (!W) continue;
+        const kernel = await readKernel(after, module);
+        tf.tidy(() =>
+          compare(new Map([["", kernel]]), new Map([["", kernelOf(W)]]), TOLERANCE.value, path)
+        );
+        kernel.dispose();
+      }
+      assert.equal([...wanted.keys()].filter((path) => !after.modules.has(path)), []);
+      const changed = new Set(report.changed);
+      for (const key of before.tensors.keys()) {
+        if (changed.has(key)) continue;
+        assert.equal((await after.read(key)).bytes, (await before.read(key)).bytes, key);
+      }
+    }
+    await rm(folder, { recursive: true });
   });
 
   check(`${one.path} survives every dialect that can hold it`, async () => {
