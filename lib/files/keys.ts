@@ -7,8 +7,10 @@
 import * as tf from "@tensorflow/tfjs";
 import type { Factors } from "../algorithms/algorithm.ts";
 import type { AlgorithmName } from "../algorithms/table.ts";
+import { delta, type Factors as LoraFactors } from "../algorithms/lora.ts";
 import { inputs, outputs, type Shape, space } from "../tensor/shape.ts";
 import { flat, flip, matrix, pointwise, type Torch, unflip } from "./layout.ts";
+import { residualOf, SUFFIXES as RESIDUAL } from "./residual.ts";
 
 /** An algorithm's keys: what must be there, what may be, and both directions. */
 export interface Keys {
@@ -137,11 +139,18 @@ const ia3: Keys = {
   },
 };
 
+/** down · up · alpha / rank and the residual of an extraction, which no algorithm has beside its factors. */
+function completed(torch: Torch): tf.Tensor {
+  const { factors, shape, rank } = lora.read(torch), [alpha] = torch.alpha?.dataSync() ?? [rank];
+  const low = tf.mul(delta(factors as LoraFactors), alpha / rank);
+  return tf.add(low, residualOf(torch, shape));
+}
+
 const full: Keys = {
-  required: [["diff"]],
-  optional: ["diff_b"],
-  read: ({ diff, diff_b }) => {
-    const difference = diff.rank === 1 ? tf.clone(diff) : flip(diff);
+  required: [["diff"], [...lora.required[0], ...RESIDUAL]],
+  optional: ["diff_b", "lora_mid.weight", "alpha"],
+  read: ({ diff, diff_b, ...torch }) => {
+    const difference = !diff ? completed(torch) : diff.rank === 1 ? tf.clone(diff) : flip(diff);
     return {
       factors: { difference, ...(diff_b && { bias: tf.clone(diff_b) }) },
       shape: difference.shape,

@@ -45,10 +45,16 @@ export function hold(_layer: string, adapter: Adapter): Adapter {
   return adapter;
 }
 
-/** kohya's own names as they are, others behind LyCORIS's prefix. */
+/** What a layer's keys begin with: kohya's own names as they are, others behind LyCORIS's prefix. */
+export function keyOf(layer: string): string {
+  const name = told(layer);
+  return isKohya(name) ? name : LYCORIS + name;
+}
+
+/** Every layer behind {@link keyOf} it. */
 export function write(modules: ReadonlyMap<string, Stored>, metadata: Metadata): Written {
   const tensors = [...modules].flatMap(([layer, { torch }]) => {
-    const name = told(layer), module = isKohya(name) ? name : LYCORIS + name;
+    const module = keyOf(layer);
     return Object.entries(torch).map(([suffix, tensor]) =>
       [`${module}.${suffix}`, tensor] as [string, typeof tensor]
     );

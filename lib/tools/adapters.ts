@@ -3,13 +3,13 @@ import { stat } from "node:fs/promises";
 import { type Command, Option } from "commander";
 import { type Adapter, dispose } from "../adapter/adapter.ts";
 import { bytesOf } from "../adapter/bytes.ts";
-import type { Quality } from "../adapter/fit.ts";
 import { type AdapterFile, open, save, type SaveOptions } from "../files/adapters.ts";
 import { NAMES } from "../files/dialects.ts";
 import { described } from "../files/lycoris.ts";
 import { CONFIG } from "../files/peft.ts";
 import { MODELS } from "../files/stable_diffusion.ts";
 import { answer, type Common, mayWrite, type Target, writing } from "./command.ts";
+import { type Layer, whole } from "./report.ts";
 import { bytes, time } from "./words.ts";
 
 /** The options of every command that writes a file of adapters. */
@@ -94,8 +94,14 @@ export function free(adapters: ReadonlyMap<string, Adapter>): void {
   for (const adapter of adapters.values()) dispose(adapter);
 }
 
-/** Whether a module's error is told. */
-type Report = ReadonlyMap<string, Quality & { rank?: number }>;
+/** What all layers miss together, and which misses most. */
+function missed(report: ReadonlyMap<string, Layer>): string {
+  const percent = (share: number) => `${(100 * share).toPrecision(3)} %`;
+  const [name, { error }] = [...report].reduce((worst, next) =>
+    worst[1].error >= next[1].error ? worst : next
+  );
+  return `error ${percent(whole(report).error)}, at most ${percent(error)} in ${name}`;
+}
 
 /** Saves adapters where the options say, answers with what is in the file, and frees them. */
 export async function saved(
@@ -109,7 +115,7 @@ export async function saved(
     before?: AdapterFile["metadata"];
     /** whatever is made anew */
     after?: AdapterFile["metadata"];
-    report?: Report;
+    report?: ReadonlyMap<string, Layer>;
     /** when the work began */
     since: number;
   },
@@ -128,18 +134,14 @@ export async function saved(
   const algorithms = [...new Set(all.map(({ algorithm }) => algorithm))];
   const size = await sizeOf(output, dryRun ? adapters : undefined, dtype);
   const [least, most] = [Math.min(...ranks), Math.max(...ranks)];
-  const worst = [...report ?? []].reduce<[string, Quality] | undefined>(
-    (worst, next) => worst && worst[1].error >= next[1].error ? worst : next,
-    undefined,
-  );
   const text = [
     `${dryRun ? "would write " : ""}${output}: ${adapters.size} modules as ${
       algorithms.join(", ")
     }`,
-    least === most ? `rank ${most}` : `rank ${least} to ${most}`,
+    ...(most > 0 ? [least === most ? `rank ${most}` : `rank ${least} to ${most}`] : []),
     `${bytes(size)} as ${own}, ${dtype}`,
     `in ${time(performance.now() - since)}`,
-    ...(worst ? [`largest error ${(100 * worst[1].error).toPrecision(3)} % in ${worst[0]}`] : []),
+    ...(report ? [missed(report)] : []),
   ].join("; ");
   const layers = report && Object.fromEntries(report);
   free(adapters);
@@ -164,7 +166,7 @@ async function sizeOf(
 /** Bytes of a file of these adapters that are no numbers of theirs, at the most. */
 export function overhead(adapters: ReadonlyMap<string, Adapter>): number {
   const keys = [...adapters].map(([name, { factors }]) =>
-    (Object.keys(factors).length + 1) * (name.length + 120)
+    (Object.keys(factors).length + 1) * (name.length + 90)
   );
-  return keys.reduce((sum, length) => sum + length, 4096);
+  return keys.reduce((sum, length) => sum + length, 1024);
 }

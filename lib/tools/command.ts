@@ -1,7 +1,7 @@
 /** What all commands have in common: their options, how they answer, and what they leave alone. */
 import { access } from "node:fs/promises";
 import process from "node:process";
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
 
 /** The options of every command. */
 export interface Common {
@@ -47,8 +47,10 @@ export interface Target {
 
 /** Adds the options of {@link Target}. */
 export function writing(command: Command): Command {
+  const output = new Option("-o, --output <file>", "the file to write");
+  const named = command.registeredArguments.some((argument) => argument.name() === "output");
   return command
-    .requiredOption("-o, --output <file>", "the file to write")
+    .addOption(output.makeOptionMandatory(!named))
     .option("--force", "replace a file that is there")
     .option("--dry-run", "say what would be written, and write nothing");
 }

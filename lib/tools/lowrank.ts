@@ -5,12 +5,16 @@ import { Command } from "commander";
 import { use } from "../engines/engine.ts";
 import { exitCode, sentence } from "./command.ts";
 import { convert } from "./commands/convert.ts";
+import { extract } from "./commands/extract.ts";
+import { join } from "./commands/join.ts";
+import { merge } from "./commands/merge.ts";
 import { metadata } from "./commands/metadata.ts";
 import { prompt } from "./commands/prompt.ts";
 import { resize } from "./commands/resize.ts";
+import { unmerge } from "./commands/unmerge.ts";
 
 /** In the order in which help lists them. */
-const COMMANDS = [resize, convert, metadata, prompt];
+const COMMANDS = [merge, unmerge, extract, join, resize, convert, metadata, prompt];
 
 /** The program: every command under one name. */
 export function program(): Command {
@@ -29,7 +33,7 @@ export function program(): Command {
 
 /** `--linear_dim` as `--linear-dim`: LyCORIS's and kohya's scripts spell their options with underscores. */
 function hyphened(word: string): string {
-  return word.replace(/^--[a-z_]+(?==|$)/, (option) => option.replaceAll("_", "-"));
+  return word.replace(/^--[a-z0-9_]+(?==|$)/, (option) => option.replaceAll("_", "-"));
 }
 
 /** Runs one command line; what went wrong is one sentence on standard error. */

@@ -5,7 +5,7 @@ import * as assert from "uvu/assert";
 import { type Adapter, dispose } from "../../lib/adapter/adapter.ts";
 import { extract } from "../../lib/adapter/extract.ts";
 import { extractAll } from "../../lib/adapter/extract_all.ts";
-import type { Extracted, ExtractOptions } from "../../lib/adapter/extract/options.ts";
+import type { Extracted, ExtractOptions, Sparse } from "../../lib/adapter/extract/options.ts";
 import { delta, merge, mergeBias } from "../../lib/adapter/merge.ts";
 import { encode, open } from "../../lib/files/adapters.ts";
 import { toFloat32 } from "../../lib/files/floats.ts";
@@ -437,6 +437,11 @@ if (hasGolden) {
     });
   const pair = (layer: string) =>
     ["base", "tuned"].map((name) => kernel(tensors.get(`${layer}/${name}`)!));
+  const scattered = ({ indices, values }: Sparse, shape: number[]) => {
+    const whole = new Float32Array(size(shape));
+    indices.forEach((place, i) => whole[place] = values[i]);
+    return tf.tensor(whole, shape);
+  };
   const RULES: Record<string, keyof ExtractOptions> = {
     fixed: "rank",
     threshold: "threshold",
@@ -474,7 +479,8 @@ if (hasGolden) {
           tucker: settings.small_conv === undefined,
           sparsity: settings.use_bias ? settings.sparsity : undefined,
         })!;
-        close(delta(found.adapter), delta(theirs), "bfloat", layer); // three factors of float16
+        const rest = found.sparse ? scattered(found.sparse, base.shape) : 0;
+        close(tf.add(delta(found.adapter), rest), delta(theirs), "bfloat", layer); // three factors of float16
         if (!found.sparse) continue;
         const values = toFloat32("F16", raw.get(`${module}.bias_values`)!.bytes);
         const { indices } = found.sparse, [O] = base.shape.slice(-1), I = base.shape.at(-2)!;
