@@ -2,6 +2,7 @@
 /** `lowrank`: what can be done with files of adapters and with checkpoints, a command each. */
 import process from "node:process";
 import { Command } from "commander";
+import manifest from "../../package.json" with { type: "json" };
 import { use } from "../engines/engine.ts";
 import { exitCode, sentence } from "./command.ts";
 import { convert } from "./commands/convert.ts";
@@ -22,6 +23,7 @@ export function program(): Command {
     .description(
       "Adapters of convolutional and linear layers (LoRA, LoHa, LoKr, (IA)^3 …) as files.",
     )
+    .version(manifest.version)
     .addHelpText("after", "\nlowrank <command> --help says more of each, with an example.")
     .hook("preAction", async () => {
       await use("auto");
