@@ -75,8 +75,10 @@ function refuseMissing({ missing, notes }: Plan): void {
   });
   throw new RangeError(
     "Cannot merge as every adapter must be for one module of the checkpoint, and every key an adapter's: " +
-      `current ones that are not are ${told.join("; ")}; skip what is missing, or give the ` +
-      "checkpoint that it was trained on",
+      `current ones that are not are ${
+        told.join("; ")
+      }; give the checkpoint that they are for, or ` +
+      "skipMissing (--skip-missing) to leave them out",
   );
 }
 
@@ -163,8 +165,8 @@ export interface UnmergedFrom {
   /** whether the checkpoint is bit for bit what it was */
   exact: boolean;
   /**
-   * without a backup: how far any number may be from what it was, as a share of the largest of its tensor, and which
-   * tensor that is
+   * without a backup: about how far any number may be from what it was, as a share of the largest of its tensor, and
+   * which tensor that is
    */
   error?: { share: number; tensor: string };
 }
@@ -221,9 +223,10 @@ export async function unmergeFrom(
   if (!skipMissing) refuseMissing(plan);
   const left = withoutLast(notes, plan.notes);
   let error = { share: 0, tensor: "" };
+  const steps = parts.length; // each rounds to float32
   const changes = changesOf(checkpoint, plan, "unmerge", (tensor, { before, after }) => {
     const unit = HALF_UNIT[checkpoint.tensors.get(tensor)!.dtype];
-    const share = unit * (Math.max(before, after) + after) / (after || 1);
+    const share = (unit + steps * HALF_UNIT.F32) * (Math.max(before, after) + after) / (after || 1);
     if (share > error.share) error = { share, tensor };
   });
   if (!dryRun) {

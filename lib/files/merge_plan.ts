@@ -171,7 +171,14 @@ export async function planMerge(
           dispose(adapter);
         }
       }
-      lost.push(...[...file.tensors.tensors.keys()].filter((key) => !used.has(key)));
+      const keys = [...file.tensors.tensors.keys()];
+      if (used.size === 0) {
+        throw new TypeError(
+          `Cannot merge "${nameOf(place)}" as it must hold adapters: current tensors are ` +
+            (keys.slice(0, 4).join(", ") || "none"),
+        );
+      }
+      lost.push(...keys.filter((key) => !used.has(key)));
       missing.push(lost);
       counts.push(count);
     }

@@ -10,7 +10,7 @@ function told({ output, dryRun }: Merging, unmerged: UnmergedFrom, ms: number): 
   const how = exact
     ? "bit for bit what it was"
     : error
-    ? `each number off by at most ${error.share.toPrecision(2)} of its tensor's largest ` +
+    ? `no number off by more than about ${error.share.toPrecision(2)} of its tensor's largest ` +
       `("${error.tensor}"), as it was rounded when it was merged and now`
     : "by subtraction, with its rounding";
   return `${output} ${dryRun ? "would be" : "is"} ${
