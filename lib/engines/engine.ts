@@ -10,9 +10,10 @@ import { environment } from "./environment.ts";
 import * as onednn from "./onednn.ts";
 import * as tensorflow from "./tensorflow.ts";
 import * as wasm from "./wasm.ts";
+import * as webgpu from "./webgpu.ts";
 
 /** An engine of this library. */
-export type EngineName = "onednn" | "tensorflow" | "wasm" | "cpu";
+export type EngineName = "onednn" | "tensorflow" | "webgpu" | "wasm" | "cpu";
 
 /** What every engine's file exports. */
 export interface Engine {
@@ -23,18 +24,19 @@ export interface Engine {
   /** registers its kernels with TensorFlow.js, once, and selects its backend */
   start(): Promise<void>;
   /** whether it comes before all others on this machine; it does not if left out */
-  preferred?(): boolean;
+  preferred?(): boolean | Promise<boolean>;
   /** what it computes on, once it has started */
   device?(): string | undefined;
 }
 
 /** Fastest first where there is no GPU. */
-const ENGINES: readonly Engine[] = [onednn, tensorflow, wasm, cpu];
+const ENGINES: readonly Engine[] = [onednn, tensorflow, wasm, webgpu, cpu];
 
 /** Fastest first: "auto" takes the first that starts. */
-function ordered(): Engine[] {
-  const preferred = (engine: Engine) => Number(engine.preferred?.() ?? false);
-  return [...ENGINES].sort((a, b) => preferred(b) - preferred(a));
+async function ordered(): Promise<Engine[]> {
+  const preferred: Engine[] = [], others: Engine[] = [];
+  for (const engine of ENGINES) (await engine.preferred?.() ? preferred : others).push(engine);
+  return [...preferred, ...others];
 }
 
 /** The backend that {@link use} selected last; undefined before. */
@@ -66,7 +68,7 @@ export function device(): string | undefined {
 /** Every engine, fastest first, with true where it can start or the reason why not. */
 export async function list(): Promise<{ name: EngineName; available: true | string }[]> {
   const rows: { name: EngineName; available: true | string }[] = [];
-  for (const engine of ordered()) {
+  for (const engine of await ordered()) {
     rows.push({ name: engine.name, available: await engine.available() });
   }
   return rows;
@@ -87,7 +89,7 @@ async function outside(): Promise<string | undefined> {
 
 async function fastest(): Promise<string> {
   const obstacles = [];
-  for (const engine of ordered()) {
+  for (const engine of await ordered()) {
     const obstacle = await attempt(engine);
     if (!obstacle) return engine.name;
     obstacles.push(`${engine.name}: ${obstacle}`);

@@ -29,7 +29,9 @@ function forms({ kernel, geometry }: Place, engine: string): Form[] {
   const plane = kernel.length === 4, all: Form[] = [];
   if (groups === 1 || can.groups) {
     const names = plane ? gradients("Conv2D") : gradients("Conv3D", "V2");
-    if (plane || engine !== "cpu" || padding === 0) all.push({ names, filter: kernel });
+    if (plane || padding === 0 || !["cpu", "webgpu"].includes(engine)) {
+      all.push({ names, filter: kernel });
+    }
   }
   if (plane && groups > 1 && kernel[2] === 1) {
     const filter = [kernel[0], kernel[1], groups, outputs(kernel) / groups];
