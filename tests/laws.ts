@@ -6,6 +6,7 @@ import * as assert from "uvu/assert";
 import {
   type Adapter,
   type AdapterOptions,
+  bornZero,
   create,
   dispose,
   mapFactors,
@@ -223,6 +224,12 @@ for (const { name } of present) {
           const size = Math.max(...gradients[i].dataSync().map(Math.abs));
           assert.is(size <= 1e-6, zero(alone), `gradient of ${name} at birth is ${size}`);
         });
+        const still = inputs.filter((_, i) => tf.max(tf.abs(gradients[i])).dataSync()[0] <= 1e-6);
+        for (const [name, factor] of options.init ? [] : inputs) {
+          const isZero = tf.max(tf.abs(factor)).dataSync()[0] === 0;
+          const beside = still.some(([other]) => other !== name);
+          assert.is(bornZero(newborn, name), isZero && beside, `${name} is born zero`);
+        }
       });
 
       laws(`${told(row)} on ${place.name}: open(save()) has the same W′`, async () => {

@@ -72,12 +72,16 @@ export function optionsOf(algorithm: AlgorithmName): string[] {
 }
 
 /** Throws unless every option is one that the algorithm reads, with a value that it can have. */
-export function checkOptions(algorithm: AlgorithmName, options: AdapterOptions): void {
+export function checkOptions(
+  algorithm: AlgorithmName,
+  options: AdapterOptions,
+  verb = "create",
+): void {
   const known = optionsOf(algorithm);
   for (const name of Object.keys(options)) {
     if (!known.includes(name)) {
       throw new TypeError(
-        `Cannot create ${algorithm} as its options are ${
+        `Cannot ${verb} ${algorithm} as its options are ${
           known.join(", ")
         }: current option is ${name}`,
       );
@@ -86,7 +90,7 @@ export function checkOptions(algorithm: AlgorithmName, options: AdapterOptions):
   const { alpha = 0, rankScale = "alpha/r", dora = false, constraint = 0 } = options;
   const { triplets = "principal", init } = options;
   const refuse = (rule: string, value: unknown): never => {
-    throw new RangeError(`Cannot create ${algorithm} as ${rule}: current value is ${value}`);
+    throw new RangeError(`Cannot ${verb} ${algorithm} as ${rule}: current value is ${value}`);
   };
   if (!Number.isFinite(alpha)) refuse("alpha must be a finite number", alpha);
   if (!["alpha/r", "alpha/sqrt(r)"].includes(rankScale)) {
@@ -216,6 +220,11 @@ export function tensors(adapter: Adapter): [name: string, tensor: tf.Tensor][] {
 export function trained(adapter: Adapter): [name: string, tensor: tf.Tensor][] {
   const { frozen = [] } = rowOf(adapter.algorithm);
   return tensors(adapter).filter(([name]) => !frozen.includes(name));
+}
+
+/** Whether a factor is zero when an adapter is born otherwise than from its base, beside others that are not. */
+export function bornZero({ algorithm, factors }: Adapter, name: string): boolean {
+  return factors.scalar ? name === "scalar" : rowOf(algorithm).zero?.test(name) ?? false;
 }
 
 /** How many numbers are trained. */

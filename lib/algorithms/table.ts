@@ -29,6 +29,8 @@ export interface Row {
   relative: boolean;
   /** whether a kernel can be adapted at a rank, where some cannot */
   fits?: (shape: Shape, rank: number) => boolean;
+  /** the factors that are born zero beside others that are not, so that they alone have a gradient at birth */
+  zero?: RegExp;
   /** factors that are no part of training */
   frozen?: readonly string[];
   /** one plain pair of the same ΔW, where there is one without the base */
@@ -58,20 +60,23 @@ const RANKLESS = { ranked: false, scaled: false, bounded: false };
 const ROTATION = { scaled: false, bounded: false, relative: true };
 
 export const ALGORITHMS = {
-  lora: row(lora, ["tucker", "scalar", "init", ...ALONE], { frozen: ["bornDown", "bornUp"] }),
-  loha: row(loha, ["tucker", "scalar", ...ALONE]),
+  lora: row(lora, ["tucker", "scalar", "init", ...ALONE], {
+    zero: /^up$/,
+    frozen: ["bornDown", "bornUp"],
+  }),
+  loha: row(loha, ["tucker", "scalar", ...ALONE], { zero: /^up2$/ }),
   lokr: row(
     lokr,
     ["tucker", "scalar", "factor", "decomposeBoth", "full", "unbalanced", ...ALONE],
-    { bounded: false },
+    { bounded: false, zero: /^(w2|down2)$/ },
   ),
   ia3: row(ia3, ["onInput"], { ...RANKLESS, relative: true }),
-  dylora: row(dylora, ["block", "alpha"]),
+  dylora: row(dylora, ["block", "alpha"], { zero: /^up\d+$/ }),
   full: row(full, ["bias", ...CHANNELS], RANKLESS),
   norm: row(norm, ["bias", ...CHANNELS], RANKLESS),
   oft: row(oft, ["rescaled", "constraint", "rankDropout"], ROTATION),
   boft: row(boft, ["rescaled", "constraint"], { ...ROTATION, fits: boft.fits }),
-  glora: row(glora, ["scalar", ...SCALE, ...DROPOUTS], { relative: true }),
+  glora: row(glora, ["scalar", ...SCALE, ...DROPOUTS], { relative: true, zero: /^down[AB]$/ }),
   tlora: row(tlora, ["triplets", "base", "alpha", ...DROPOUTS], { relative: true }),
 };
 

@@ -6,7 +6,7 @@
  * never written to but by `merge`.
  */
 import * as tf from "@tensorflow/tfjs";
-import { type Adapter, mapFactors } from "../adapter/adapter.ts";
+import { type Adapter, checkOptions, mapFactors } from "../adapter/adapter.ts";
 import { rowOf } from "../algorithms/table.ts";
 import { conform } from "../adapter/conform.ts";
 import { forward, rebuilt, rebuiltBias } from "../adapter/forward.ts";
@@ -225,7 +225,8 @@ export function attach(
     variables.push(added);
     return added.read();
   };
-  const live = tidy(() => mapFactors(conform(adapter, shape), add));
+  const dropouts = { ...adapter.dropouts };
+  const live: Adapter = { ...tidy(() => mapFactors(conform(adapter, shape), add)), dropouts };
 
   const detach = ({ keep = false } = {}): Adapter | undefined => {
     const place = site.guests.indexOf(self);
@@ -249,6 +250,17 @@ export function attach(
     route: options.route,
     random: generator(options.seed ?? 0),
     delta: () => tf.tidy(() => delta(live, kernel())),
+    drop: (probabilities) => {
+      checkOptions(adapter.algorithm, probabilities, "drop parts of");
+      const next = { ...dropouts, ...probabilities };
+      if (self.route === "hybrid" && !hasHybrid({ ...live, dropouts: next })) {
+        throw new TypeError(
+          `Cannot drop parts of ${adapter.algorithm} on "${layer.name}" as its route is hybrid, ` +
+            "which has no dropout: attach it without a route",
+        );
+      }
+      Object.assign(dropouts, probabilities);
+    },
     cost: (places) => costOf(live, places ?? placesOf(layer)),
     merge: () => {
       const { strength } = self;

@@ -6,6 +6,8 @@ import {
   type AdapterOptions,
   checkOptions,
   dispose,
+  type Dropouts,
+  optionsOf,
   parameters,
 } from "../adapter/adapter.ts";
 import type { TrainerSettings } from "../adapter/arguments.ts";
@@ -58,6 +60,8 @@ export interface AttachedModel {
   strength: number;
   /** DyLoRA, T-LoRA: how many ranks all of them use; undefined: all, which of DyLoRA are drawn in training */
   active?: number;
+  /** what a training step drops of those that have such a dropout; a probability that is not named stays */
+  drop(probabilities: Partial<Dropouts>): void;
   /** how many numbers are trained */
   readonly parameters: number;
   /** writes every W′ into its layer and detaches */
@@ -202,6 +206,13 @@ function group(
     },
     set active(active) {
       for (const one of each) one.active = active;
+    },
+    drop(probabilities) {
+      for (const [name, p] of Object.entries(probabilities)) {
+        const having = each.filter(({ adapter }) => optionsOf(adapter.algorithm).includes(name));
+        if (having.length === 0) each[0].drop({ [name]: p }); // which is refused
+        for (const one of having) one.drop({ [name]: p });
+      }
     },
     get parameters() {
       return each.reduce((sum, { adapter }) => sum + parameters(adapter), 0);

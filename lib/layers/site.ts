@@ -1,7 +1,7 @@
 /** What is known of an adapted layer, from the first adapter attached to the last one taken off. */
 import * as tf from "@tensorflow/tfjs";
 import type { Cost } from "../algorithms/algorithm.ts";
-import { type Adapter, trained } from "../adapter/adapter.ts";
+import { type Adapter, type Dropouts, trained } from "../adapter/adapter.ts";
 import { type Part, rebuilt, rebuiltBias } from "../adapter/forward.ts";
 import type { Route } from "../adapter/route.ts";
 import { view } from "../adapter/view.ts";
@@ -21,6 +21,8 @@ export interface Attached {
   delta(): tf.Tensor;
   /** parameters and multiply-adds, for the layer's own output or the one given */
   cost(places?: { output?: Shape; input?: Shape; batch?: number }): Cost;
+  /** what a training step drops from now on; a probability that is not named stays */
+  drop(probabilities: Partial<Dropouts>): void;
   /** writes W′ into the layer and detaches */
   merge(): void;
   /**

@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { setImmediate as turn } from "node:timers/promises";
 import { progress } from "../display/progress.ts";
+import { cosine } from "./schedule.ts";
 
 /** What {@link fit} may be told. */
 export interface FitOptions {
@@ -43,11 +44,11 @@ export async function fit<B extends tf.TensorContainer>(
   signal?.throwIfAborted();
   const descent = optimizer ?? tf.train.adam(rate);
   const bar = title === "" ? undefined : progress(title, steps);
-  const losses: number[] = [], times: number[] = [];
+  const losses: number[] = [], times: number[] = [], rateAt = cosine(rate, 0, steps);
   try {
     for await (const batch of steps > 0 ? batches : []) {
       if (!optimizer) {
-        Object.assign(descent, { learningRate: rate * cosine(losses.length / steps) });
+        Object.assign(descent, { learningRate: rateAt(losses.length) });
       }
       const start = performance.now();
       let value: number;
@@ -71,11 +72,6 @@ export async function fit<B extends tf.TensorContainer>(
     if (!optimizer) descent.dispose();
   }
   return { losses, msPerStep: median(times) };
-}
-
-/** Half a cosine, from 1 to 0 (Loshchilov and Hutter, arXiv 1608.03983). */
-function cosine(share: number): number {
-  return (1 + Math.cos(Math.PI * share)) / 2;
 }
 
 /** The middle one of some numbers; NaN of none. */
