@@ -19,6 +19,8 @@ export type Reader = "kohya" | "create_lycoris";
 export interface TrainerSettings extends NetworkSettings {
   /** which modules take part */
   preset?: PresetName | `${string}.toml`;
+  /** how many times faster `up` learns, for `loraPlus(optimizer, adapters, ratio)` */
+  loraPlus?: number;
 }
 
 /** Options and what they are when nothing is said, in both programs, with LyCORIS's names. */
@@ -51,7 +53,7 @@ const RENAMED: { readonly [name: string]: string } = {
 const READ = [
   ...["algo", "preset", "multiplier", "network_dim", "network_alpha", "network_dropout"],
   ...["linear_dim", "linear_alpha", "conv_dim", "conv_alpha", "bypass_mode", "wd_on_output"],
-  ...["weight_decompose", "train_norm", "train_llm_adapter"],
+  ...["weight_decompose", "train_norm", "train_llm_adapter", "loraplus_lr_ratio"],
 ];
 
 /** A number as Python's `int` and `float` read it. */
@@ -101,7 +103,9 @@ function traps(args: Arguments, reader: Reader): string[] {
     if (name === "preset" && value === "ia3") {
       return "preset ia3 picks no module in LyCORIS; here it picks those that it names";
     }
-    if (name.startsWith("loraplus_")) return `${name} is for the optimizer: no setting of adapters`;
+    if (/^loraplus_(unet|text_encoder)_/.test(name)) {
+      return `${name} is passed by: here the halves of a model are models of their own, use loraplus_lr_ratio`;
+    }
     return known.includes(name) ? [] : `${name} is passed by: LyCORIS does not read it`;
   });
 }
@@ -147,6 +151,14 @@ export function fromArguments(
   const rank = numberOf("network_dim", given.network_dim ?? given.linear_dim ?? 4, true);
   const alpha = numberOf("network_alpha", given.network_alpha ?? given.linear_alpha ?? 1);
   const conv = number("conv_dim", rank, true), convAlpha = number("conv_alpha", alpha);
+  const ratio = number("loraplus_lr_ratio", 0);
+  if (ratio && algorithm !== "lora") {
+    warnings.push(
+      `loraplus_lr_ratio is passed by: LyCORIS has it for lora_up, ${
+        lycorisName(algorithm)
+      } has none`,
+    );
+  }
   const dora = flag("dora_wd"), onOutput = flag("wd_on_output", true), bypass = flag("bypass_mode");
   if (bypass && dora) warnings.push("dora_wd is passed by: LyCORIS drops it in bypass_mode");
   const { disable_conv_cp = true, use_conv_cp, use_cp, use_tucker, decompose_both, multiplier } =
@@ -183,6 +195,7 @@ export function fromArguments(
       ...(convAlpha !== alpha && known.includes("alpha") && { convAlpha }),
       ...(flag("train_norm") && { norm: true }),
       ...(flag("train_llm_adapter") && { llmAdapter: true }),
+      ...(ratio && algorithm === "lora" && { loraPlus: ratio }),
       ...(bypass && { route: "bypass" }),
       ...(multiplier !== undefined && { strength: numberOf("multiplier", multiplier) }),
       ...(given.preset !== undefined && { preset: presetOf(String(given.preset)) }),
@@ -216,11 +229,16 @@ function untold(settings: TrainerSettings): [what: string, remedy: string] | und
       "llmAdapter",
       "route",
       "preset",
+      "loraPlus",
       "seed",
     ],
   ];
-  const { route, dora, strength = 1 } = settings;
+  const { algorithm, route, dora, init, loraPlus, strength = 1 } = settings;
   if (route === "bypass" && dora) return ["dora with bypass, which drops it", "leave route out"];
+  if (init) return [`init ${init}`, "it begins with random factors"];
+  if (loraPlus && algorithm !== "lora") {
+    return [`loraPlus of ${algorithm}`, "it knows LoRA's lora_up alone"];
+  }
   if (strength !== 1) return [`strength ${strength}`, "it trains at strength 1"];
   const name = Object.entries(settings).find(([name, value]) =>
     !said.includes(name) && name !== "strength" && value !== undefined && value !== false
@@ -273,6 +291,7 @@ export function toArguments(settings: TrainerSettings): string {
   add("wd_on_output", dora === "input" && "False");
   add("train_norm", norm);
   add("train_llm_adapter", llmAdapter);
+  add("loraplus_lr_ratio", settings.loraPlus);
   add("bypass_mode", route === "bypass");
   const quoted = args.map(([name, value]) =>
     `"${name}=${String(value).replace(/["\\$`]/g, "\\$&")}"`

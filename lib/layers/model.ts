@@ -282,11 +282,15 @@ export function adaptModel(
 /**
  * A new adapter on every layer of a model that the settings of a trainer mean: `fromArguments(args).settings`, or one's own.
  *
+ * Their `loraPlus` is for the optimizer: `loraPlus(optimizer, adapt(model, settings), settings.loraPlus)`.
+ *
  * @throws as `lora.model` does
  */
 export function adapt(
   model: tf.LayersModel,
-  { algorithm, rank, llmAdapter: _llmAdapter, ...options }: TrainerSettings & ModelOptions,
+  { algorithm, rank, llmAdapter: _llmAdapter, loraPlus: _loraPlus, ...options }:
+    & TrainerSettings
+    & ModelOptions,
 ): AttachedModel {
   return adaptModel(algorithm, model, rank, options);
 }

@@ -120,6 +120,7 @@ for (
       constraint: 0.001,
       rescaled: true,
     }],
+    [{ loraplus_lr_ratio: "16" }, { algorithm: "lora", rank: 4, alpha: 1, loraPlus: 16 }],
     [{ algo: "loha", dropout: "0.1", train_norm: "True", preset: "attn-mlp" }, {
       algorithm: "loha",
       rank: 4,
@@ -142,7 +143,8 @@ from("tells every trap that is in a value, a name, or an algorithm that does not
   assert.match(warned({ linear: 8 }), /linear is passed by: LyCORIS does not read it/);
   assert.match(warned({ dora_wd: "True", bypass_mode: "True" }), /drops it in bypass_mode/);
   assert.match(warned({ preset: "ia3" }), /picks no module in LyCORIS/);
-  assert.match(warned({ loraplus_lr_ratio: 4 }), /for the optimizer/);
+  assert.match(warned({ loraplus_unet_lr_ratio: 4 }), /models of their own/);
+  assert.match(warned({ algo: "loha", loraplus_lr_ratio: 4 }), /for lora_up, loha has none/);
   assert.match(warned({ algo: "boft", constrain: 1 }), /constrain is an old name: use constraint/);
   assert.is(fromArguments({ algo: "boft", constrain: 1 }).settings.constraint, 1);
 });
@@ -171,6 +173,7 @@ for (
   const settings of [
     { algorithm: "lora", rank: 4, alpha: 1 },
     { algorithm: "lora", rank: 8, alpha: 4, conv: 0, tucker: true, scalar: true, dora: "input" },
+    { algorithm: "lora", rank: 4, alpha: 1, loraPlus: 16 },
     { algorithm: "loha", rank: 2, alpha: 2, conv: 4, convAlpha: 0, rankScale: "alpha/sqrt(r)" },
     { algorithm: "lokr", rank: 64, alpha: 1, factor: 4, decomposeBoth: true, dropout: 0.25 },
     { algorithm: "lokr", rank: 64, alpha: 1, full: true, unbalanced: true, norm: true },
@@ -197,6 +200,13 @@ to("refuses what kohya's trainer has no argument for", () => {
     () => toArguments({ algorithm: "lora", rank: 4, strength: 2 }),
     /none for strength 2/,
   );
+  const loha = { algorithm: "loha", rank: 4, loraPlus: 2 } as const;
+  assert.throws(
+    () => toArguments(loha),
+    /none for loraPlus of loha: it knows LoRA's lora_up alone/,
+  );
+  const born = { algorithm: "lora", rank: 4, init: "pissa" } as const;
+  assert.throws(() => toArguments(born), /none for init pissa: it begins with random factors/);
   const where = { algorithm: "lora", rank: 4, where: /x/ } as TrainerSettings;
   assert.throws(() => toArguments(where), /none for where/);
 });

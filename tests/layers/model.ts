@@ -272,7 +272,8 @@ models("adapts normalizations where it is asked to, by the algorithm for them", 
   assert.equal(told(lora.model(model, 2, { norm: true, dropout: 0.1 })), all);
   const overrides = { BatchNormalization: { algorithm: "norm" } } as const;
   assert.equal(told(lora.model(model, 2, { overrides })), all);
-  const { settings } = fromArguments({ network_dim: 2, train_norm: "True" });
+  const args = { network_dim: 2, train_norm: "True", loraplus_lr_ratio: 16 };
+  const { settings } = fromArguments(args);
   assert.equal(told(adapt(model, settings)), all);
   model.dispose();
 });
