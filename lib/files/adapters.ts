@@ -24,6 +24,8 @@ import { spell } from "./spell.ts";
 export type { DialectName } from "./dialects.ts";
 export type { OpenOptions } from "./adapter_modules.ts";
 export { alike } from "./alike.ts";
+export { inspect } from "./inspect.ts";
+export type { InspectedLayer, Inspection, InspectOptions, SpectrumSummary } from "./inspect.ts";
 export { modelOf, rename } from "./names.ts";
 export { type Asked, parsePrompt, type Prompt } from "./prompt.ts";
 
