@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 type Outcome = [errors: string | true, passed: number, skipped: number, total: number];
 type Uvu = { UVU_DEFER: number; UVU_QUEUE: (() => Promise<Outcome>)[][]; UVU_INDEX: number };
 
-const commands = ["run.ts", "golden.ts", "notebooks.ts"];
+const commands = ["run.ts", "golden.ts", "notebooks.ts", "browser.ts"];
 const here = fileURLToPath(new URL(".", import.meta.url));
 const words = process.argv.slice(2);
 const files = readdirSync(here, { recursive: true, encoding: "utf8" })

@@ -62,8 +62,6 @@ async function main(): Promise<void> {
       "--ServerApp.answer_yes=True",
       "--log-level=WARN",
       "--LabApp.log_level=WARN",
-      "--LabApp.news_url=None",
-      "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
       ...(process.getuid?.() === 0 ? ["--allow-root"] : []),
       ...(values["no-browser"] ? ["--no-browser"] : []),
     ],

@@ -3,6 +3,9 @@
 /** Contents by media type. */
 export type Bundle = Record<string, unknown>;
 
+/** The media type of a figure of plotly.js. */
+export const PLOTLY = "application/vnd.plotly.v1+json";
+
 /** The method by which a value of any kernel's Deno tells how it is shown; elsewhere nobody calls it. */
 export const DISPLAY: unique symbol = Symbol.for("Jupyter.display") as typeof DISPLAY;
 

@@ -1,4 +1,5 @@
 /** Figures of plotly.js in a notebook. */
+import { PLOTLY } from "./bundle.ts";
 import { drawn } from "./draw.ts";
 import { type Picture, picture } from "./picture.ts";
 import { type Figure, themed } from "./theme.ts";
@@ -25,6 +26,6 @@ export function plot(figure: Figure): Picture {
   const { data, layout } = themed(figure);
   const title = (layout.title as { text?: string } | undefined)?.text;
   return picture(() => drawn(figure), `Figure${title ? `: ${title}` : ""}`, {
-    "application/vnd.plotly.v1+json": { data, layout, config: { displayModeBar: false } },
+    [PLOTLY]: { data, layout, config: { displayModeBar: false } },
   });
 }

@@ -1,7 +1,7 @@
 /** A control under a picture that follows it. */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { DISPLAY, escaped, type Shown } from "./bundle.ts";
+import { type Bundle, DISPLAY, escaped, PLOTLY, type Shown } from "./bundle.ts";
 import { kernel, place } from "./kernel.ts";
 import { FONT, TEXT } from "./theme.ts";
 
@@ -13,6 +13,14 @@ export interface Range {
   step?: number;
   /** where it begins; the least unless told */
   value?: number;
+}
+
+/**
+ * A figure as a picture alone: JupyterLab's Plotly, once it is touched, keeps its place against what follows, and gives
+ * it up only to another media type.
+ */
+function still({ [PLOTLY]: _, ...bundle }: Bundle): Bundle {
+  return bundle;
 }
 
 /**
@@ -36,10 +44,13 @@ export async function slider(
     if (busy) return;
     busy = true;
     try {
+      let bundle: Bundle = {};
       for (let drawn = value; drawn !== wanted;) {
         drawn = wanted;
-        await show(await (await onchange(drawn))[DISPLAY]());
+        bundle = await (await onchange(drawn))[DISPLAY]();
+        await show(still(bundle));
       }
+      await show(bundle);
     } finally {
       value = wanted;
       busy = false;
@@ -67,8 +78,9 @@ s.oninput = () => { o.textContent = s.value; fetch("?value=" + s.value, { method
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   await place()({
+    // a page of another colour scheme than the notebook's would have a ground of its own
     "text/html":
-      `<iframe src="http://127.0.0.1:${port}/${secret}" width="720" height="32" style="border:0"></iframe>`,
+      `<iframe src="http://127.0.0.1:${port}/${secret}" width="720" height="32" style="border:0;color-scheme:light"></iframe>`,
     "text/plain": `slider: ${name}, ${min} to ${max}`,
   });
 }

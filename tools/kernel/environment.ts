@@ -1,6 +1,6 @@
 /** Jupyter for the notebooks, in the same folder as their kernel: set up once, found again later. */
 import { createHash } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -26,6 +26,11 @@ const environment: Environment = {
     JUPYTER_RUNTIME_DIR: join(home, "jupyter", "runtime"),
     IPYTHONDIR: join(home, "jupyter", "ipython"),
   },
+};
+
+/** JupyterLab's own settings where a reader has none: it does not ask whether it may fetch its news. */
+const OVERRIDES = {
+  "@jupyterlab/apputils-extension:notification": { fetchNews: "false", checkForUpdates: false },
 };
 
 /**
@@ -64,6 +69,9 @@ export async function prepare(say: (line: string) => void): Promise<Environment>
   }
   // JupyterLab's own programs of Node are CommonJS, whatever the checkout's package.json says
   await writeFile(join(home, "package.json"), '{ "type": "commonjs" }\n');
+  const settings = join(home, "share", "jupyter", "lab", "settings");
+  await mkdir(settings, { recursive: true });
+  await writeFile(join(settings, "overrides.json"), JSON.stringify(OVERRIDES));
   const deno = await install(say);
   const kernels = join(environment.env.JUPYTER_DATA_DIR, "kernels");
   await register(deno, kernels, { name: "deno", title: "Deno" });
