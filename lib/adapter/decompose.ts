@@ -10,7 +10,7 @@ import * as tf from "@tensorflow/tfjs";
 export type Axis = "output" | "input";
 
 /** float32's epsilon, which LyCORIS adds to a length before it divides by it. */
-const EPSILON = 2 ** -23;
+export const EPSILON: number = 2 ** -23;
 
 /** The L2 lengths of a kernel `[...k, I, O]`: `[1, O]` over k and I, or `[I, 1]` over k and O, to multiply it by. */
 export function norms(kernel: tf.Tensor, axis: Axis): tf.Tensor {

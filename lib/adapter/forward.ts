@@ -33,9 +33,11 @@ export interface Layer {
   bias?: tf.Tensor;
 }
 
-/** op(x; W): a convolution, or for a normalization's vector x̂ ⊙ γ. */
-function operate(x: tf.Tensor, kernel: tf.Tensor, geometry: Geometry): tf.Tensor {
-  return kernel.rank === 1 ? tf.mul(x, kernel) : convolve(x, kernel, geometry);
+/** op(x; W) + b: a convolution, or for a normalization's vector x̂ ⊙ γ + β. */
+function operate(x: tf.Tensor, { kernel, geometry, bias }: Layer): tf.Tensor {
+  if (kernel.rank > 1) return convolve(x, kernel, geometry, bias);
+  const y = tf.mul(x, kernel);
+  return bias ? tf.add(y, bias) : y;
 }
 
 /** b + Σ (b′ − b) over the parts; undefined where there is none. */
@@ -94,23 +96,32 @@ function decomposed(x: tf.Tensor, layer: Layer, part: Part, output: tf.Tensor): 
   return tf.sub(tf.add(base, aside(stretched, layer, whole, base)), output);
 }
 
+/** Whether a part reads the base's output, which then must be without its bias. */
+const readsOutput = ({ view: { adapter: { algorithm, dora } } }: Part) =>
+  Boolean(dora) || rowOf(algorithm).relative;
+
 function bypass(x: tf.Tensor, layer: Layer, parts: readonly Part[]): tf.Tensor {
-  const output = operate(x, layer.kernel, layer.geometry);
+  const bare = parts.some(readsOutput), { bias } = layer;
+  const output = operate(x, bare ? { ...layer, bias: undefined } : layer);
   const added = parts.map((part) =>
     part.view.adapter.dora ? decomposed(x, layer, part, output) : aside(x, layer, part, output)
   );
-  return added.reduce((sum, next) => tf.add(sum, next), output);
+  const y = added.reduce((sum, next) => tf.add(sum, next), output);
+  return bare && bias ? tf.add(y, bias) : y;
 }
 
-function rebuild(x: tf.Tensor, { kernel, geometry }: Layer, parts: readonly Part[]): tf.Tensor {
-  return operate(x, rebuilt(kernel, parts), geometry);
+function rebuild(x: tf.Tensor, layer: Layer, parts: readonly Part[]): tf.Tensor {
+  return operate(x, { ...layer, kernel: rebuilt(layer.kernel, parts) });
 }
+
+/** Without a gradient to be taken, hybrid's factors have no use for their bottleneck: it is rebuild. */
+const taped = () => (tf.engine() as unknown as { isTapeOn(): boolean }).isTapeOn();
 
 const ROUTES = {
   bypass,
   rebuild,
-  hybrid: (x: tf.Tensor, layer: Layer, [{ view, strength }]: readonly Part[]) =>
-    hybrid(x, layer, view, strength),
+  hybrid: (x: tf.Tensor, layer: Layer, parts: readonly Part[]) =>
+    taped() ? hybrid(x, layer, parts[0].view, parts[0].strength) : rebuild(x, layer, parts),
 };
 
 /**
@@ -127,10 +138,7 @@ export function forward(
   route: Route,
 ): tf.Tensor {
   return tf.tidy(() => {
-    const y = parts.length === 0
-      ? operate(x, layer.kernel, layer.geometry)
-      : ROUTES[route](x, layer, parts);
-    const bias = rebuiltBias(layer.bias, parts);
-    return bias ? tf.add(y, bias) : y;
+    const whole = { ...layer, bias: rebuiltBias(layer.bias, parts) };
+    return parts.length === 0 ? operate(x, whole) : ROUTES[route](x, whole, parts);
   });
 }

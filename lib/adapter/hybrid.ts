@@ -2,9 +2,10 @@
  * The route `hybrid`: one convolution forward and one backward, as without adapters, and the gradients of the factors
  * without a gradient of W′'s full size.
  *
- * - LoRA, DyLoRA, and LoHa as its LoRA of rank r²: through W′ = W + f·ΔW, factors through the bottleneck ({@link pair});
- * - with DoRA: the same for V = W + scale·ΔW, times its {@link stretch} on the output or the input;
- * - (IA)^3: W itself, times 1 + f·v on the output or the input.
+ * - LoRA, DyLoRA, and LoHa as its LoRA of rank r²: W′ = W + f·down·up;
+ * - with DoRA on the output: W′ = c ⊙ (W + f·down·up), c the {@link stretched} lengths;
+ * - (IA)^3 on the output: W′ = c ⊙ W, c = 1 + f·v;
+ * - DoRA and (IA)^3 on the input: the same numbers multiply the input, which then has its gradient from TensorFlow.js.
  */
 import * as tf from "@tensorflow/tfjs";
 import { join } from "../algorithms/dylora.ts";
@@ -14,9 +15,10 @@ import * as loha from "../algorithms/loha.ts";
 import * as lora from "../algorithms/lora.ts";
 import type { AlgorithmName } from "../algorithms/table.ts";
 import { convolve, inputGradient, kernelGradient } from "../tensor/convolve.ts";
+import { COLUMN_DOT, columnDot, hasKernel, multiplyAdd } from "../tensor/fused.ts";
 import type { Geometry } from "../tensor/geometry.ts";
-import { operation } from "../tensor/operation.ts";
-import { stretch } from "./decompose.ts";
+import { type Named, operation } from "../tensor/operation.ts";
+import { type Axis, EPSILON, norms } from "./decompose.ts";
 import type { View } from "./view.ts";
 
 /** ΔW as `down` · `up`, for the algorithms whose it is. */
@@ -27,65 +29,141 @@ const PAIRS: { readonly [name in AlgorithmName]?: (factors: Factors) => Pair } =
   loha: (factors) => loha.lowRank(factors as loha.Factors),
 };
 
-/** What a hybrid pass reads: the frozen kernel `[...k, I, O]` and how it moves. */
+/** The factors of a pair that there are, and nothing else. */
+function present({ down, up, core, bornDown, bornUp }: Pair): Pair {
+  return { down, up, ...(core && { core }), ...(bornDown && { bornDown, bornUp }) };
+}
+
+/** What a hybrid pass reads: the frozen kernel `[...k, I, O]`, how it moves, and its bias. */
 interface Frozen {
   kernel: tf.Tensor;
   geometry: Geometry;
+  bias?: tf.Tensor;
+}
+
+/** f·x. */
+const times = (x: tf.Tensor, f: number) => f === 1 ? x : tf.mul(x, f);
+
+/** W + f·ΔW. */
+function merged(kernel: tf.Tensor, factors: Pair, f: number): tf.Tensor {
+  const { down, up, core, bornDown, bornUp } = factors;
+  const base = bornDown ? multiplyAdd(bornDown, tf.mul(bornUp!, -f), kernel) : kernel;
+  return multiplyAdd(core ? lora.lowRank({ down, up, core }).down : down, times(up, f), base);
+}
+
+/** h = op(x; down), through the core if there is one: differentiable in the factors, as x has its gradient through W′. */
+function bottleneck(x: tf.Tensor, { down, core }: Pair, geometry: Geometry): tf.Tensor {
+  const own = core ? {} : geometry;
+  const h = operation({ down }, ({ down }) => convolve(x, down, own), {
+    down: (dy, { down, x }) => kernelGradient(x, dy, down.shape, own),
+  }, { more: { x } });
+  return core ? convolve(h, core, geometry) : h;
+}
+
+/** The parts of W′ that a pass may have: a pair of factors at a scale, and a number for each output, `[1, O]`. */
+interface Parts {
+  pair?: Pair;
+  f: number;
+  c?: tf.Tensor;
 }
 
 /**
- * y = op(x; W′); dx through W′; with h = op(x; down) and g = f · dy · upᵀ: d up = f · hᵀ · dy, d down = the kernel
- * gradient of g.
+ * y = op(x; W′) + b with W′ = c ⊙ (W + f·down·up).
  *
- * W′ is made again for dx rather than kept: k·I·r·O multiply-adds, against a kernel held through the step.
+ * dx goes through W′, made again rather than held through the step. With h = op(x; down): dh = f·dy·(c ⊙ up)ᵀ, which
+ * `down` has its gradient from; d up = f·c ⊙ hᵀ·dy; dc = Σ dy ⊙ (y − b) / c over all places.
  */
-function pair(x: tf.Tensor, { kernel, geometry }: Frozen, factors: Pair, f: number): tf.Tensor {
-  const { bornDown, bornUp } = factors;
-  const merged = (down: tf.Tensor, up: tf.Tensor) => {
-    const birth = bornUp && { bornDown, bornUp: tf.mul(bornUp, f) };
-    return tf.add(kernel, lora.delta({ down, up: tf.mul(up, f), ...birth }));
+function whole(x: tf.Tensor, frozen: Frozen, { pair, f, c }: Parts): tf.Tensor {
+  const { geometry, bias } = frozen;
+  const kernelOf = (kernel: tf.Tensor, pair?: Pair, c?: tf.Tensor) => {
+    const V = pair ? merged(kernel, pair, f) : kernel;
+    return c ? tf.mul(V, c) : V;
   };
+  const inputs: Named = { x };
+  if (pair) Object.assign(inputs, { h: bottleneck(x, pair, geometry), up: pair.up });
+  if (c) inputs.c = c;
+  const spread = (x: tf.Tensor, c?: tf.Tensor) => times(c ? tf.mul(x, c) : x, f);
+  const more: Named = { kernel: frozen.kernel, ...pair, ...(bias && { bias }) };
   return operation(
-    { x, down: factors.down, up: factors.up },
-    ({ x, down, up }) => convolve(x, merged(down, up), geometry),
+    inputs,
+    () => convolve(x, kernelOf(frozen.kernel, pair, c), geometry, bias),
     {
-      x: (dy, { x, down, up }) => inputGradient(dy, merged(down, up), x.shape, geometry),
-      down: (dy, { x, down, up }) =>
-        kernelGradient(
-          x,
-          inputGradient(dy, tf.mul(up, f), [...dy.shape.slice(0, -1), up.shape[0]]),
-          down.shape,
-          geometry,
-        ),
-      up: (dy, { x, down, up }) =>
-        tf.mul(kernelGradient(convolve(x, down, geometry), dy, up.shape), f),
+      x: (dy, { x, kernel, c, ...kept }) =>
+        inputGradient(dy, kernelOf(kernel, pair && kept as Pair, c), x.shape, geometry),
+      h: (dy, { h, up, c }) => inputGradient(dy, spread(up, c), h.shape),
+      up: (dy, { h, up, c }) => spread(kernelGradient(h, dy, up.shape), c),
+      c: (dy, { c, bias }, y) => tf.div(tf.reshape(columnDot(dy, y, bias), c.shape), c),
     },
+    { more, output: c !== undefined },
   );
 }
 
-/** op(x; W ⊙ c) for numbers of the outputs, `[1, O]`, or of the inputs, `[I, 1]`: they multiply activations. */
+/** op(x; W′) + b for numbers of the outputs, `[1, O]`, or of the inputs, `[I, 1]`, by multiplying activations. */
 function channelwise(
   x: tf.Tensor,
-  c: tf.Tensor,
-  move: (x: tf.Tensor) => tf.Tensor,
-  onInput: boolean,
+  frozen: Frozen,
+  { c, ...rest }: Required<Pick<Parts, "c">> & Parts,
 ): tf.Tensor {
   const channels = tf.reshape(c, [-1]);
-  return onInput ? move(tf.mul(x, channels)) : tf.mul(move(x), channels);
+  if (c.shape[0] !== 1) return whole(tf.mul(x, channels), frozen, rest);
+  const y = tf.mul(whole(x, { ...frozen, bias: undefined }, rest), channels);
+  return frozen.bias ? tf.add(y, frozen.bias) : y;
 }
 
-/** op(x; W′) of one adapter that has this route, at strength s. */
+/**
+ * c = s · (m / (n + ε) − 1) + 1 with n = ‖V‖ of V = W + f·ΔW: what DoRA multiplies V by.
+ *
+ * dm = s·dc / (n + ε); dn = −m·dm / (n + ε); dV = V ⊙ dn / n, from which the factors have theirs at once.
+ */
+function stretched(
+  { kernel }: Frozen,
+  pair: Pair,
+  magnitude: tf.Tensor,
+  { axis, f, strength }: { axis: Axis; f: number; strength: number },
+): tf.Tensor {
+  const { down, up, core } = pair, trained = core ? [down, up, core] : [down, up];
+  const names = Object.keys(pair), tensors = Object.values(pair) as tf.Tensor[];
+  const lengths = (V: tf.Tensor) =>
+    axis === "input" ? norms(V, axis) : tf.reshape(tf.sqrt(columnDot(V, V)), [1, -1]);
+  const operation = tf.customGrad((...parameters) => {
+    const save = parameters.pop() as tf.GradSaveFunc;
+    const n = lengths(merged(kernel, pair, f)), ratio = tf.div(magnitude, tf.add(n, EPSILON));
+    save([kernel, magnitude, n, ...tensors]);
+    return {
+      value: tf.add(tf.mul(tf.sub(ratio, 1), strength), 1),
+      gradFunc: (dc: tf.Tensor, [kernel, m, n, ...saved]: tf.Tensor[]) => {
+        const kept = Object.fromEntries(names.map((name, i) => [name, saved[i]])) as Pair;
+        const l = tf.add(n, EPSILON), dm = tf.div(times(dc, strength), l);
+        const dn = tf.neg(tf.div(tf.mul(m, dm), l));
+        const dV = tf.mul(merged(kernel, kept, f), times(tf.div(dn, n), f));
+        const { down, up, core } = lora.gradient(kept, dV);
+        return [dm, down, up, ...(core ? [core] : [])];
+      },
+    };
+  });
+  return operation(magnitude, ...trained);
+}
+
+/** Below this, dividing by a number of the channels would lose what it was multiplied into. */
+const SMALL = 1 / 64;
+
+/** Whether a gradient may be had from the output by dividing by c: where there is one kernel for it, and no c near 0. */
+function divides(c: tf.Tensor): boolean {
+  return c.shape[0] === 1 && hasKernel(COLUMN_DOT) &&
+    c.dataSync().every((number) => Math.abs(number) >= SMALL);
+}
+
+/** op(x; W′) + b of one adapter that has this route, at strength s. */
 export function hybrid(x: tf.Tensor, frozen: Frozen, view: View, strength: number): tf.Tensor {
   const { adapter: { algorithm, dora, factors: { scalar, magnitude } }, factors, scale } = view;
+  const channels = (c: tf.Tensor, rest: Parts) =>
+    divides(c) ? whole(x, frozen, { ...rest, c }) : channelwise(x, frozen, { ...rest, c });
   if (algorithm === "ia3") {
-    const vector = factors.vector!, onInput = vector.shape[0] !== 1;
-    const c = tf.add(tf.mul(vector, scale * strength), 1);
-    return channelwise(x, c, (x) => convolve(x, frozen.kernel, frozen.geometry), onInput);
+    return channels(tf.add(times(factors.vector!, scale * strength), 1), { f: 1 });
   }
-  const own = PAIRS[algorithm]!(factors);
-  const learned = { ...own, up: scalar ? tf.mul(own.up, scalar) : own.up };
-  if (!dora) return pair(x, frozen, learned, scale * strength);
-  const V = tf.add(frozen.kernel, tf.mul(lora.delta(learned), scale));
-  const c = stretch(V, magnitude!, dora, strength);
-  return channelwise(x, c, (x) => pair(x, frozen, learned, scale), dora === "input");
+  const own = present(PAIRS[algorithm]!(factors));
+  const pair = scalar ? { ...own, up: tf.mul(own.up, scalar) } : own;
+  if (!dora) return whole(x, frozen, { pair, f: scale * strength });
+  const stretch = { axis: dora, f: scale, strength };
+  return channels(stretched(frozen, pair, magnitude!, stretch), { pair, f: scale });
 }

@@ -13,9 +13,9 @@ export type Route = "bypass" | "rebuild" | "hybrid";
 export const ROUTES: readonly Route[] = ["bypass", "rebuild", "hybrid"];
 
 /** Whether the factor gradients of an adapter need no full one: ΔW is a pair of LoRA's form, or W times channels. */
-export function hasHybrid({ algorithm, factors, dropouts }: Adapter): boolean {
+export function hasHybrid({ algorithm, dropouts }: Adapter): boolean {
   const has = ["lora", "dylora", "loha", "ia3"].includes(algorithm);
-  return has && !factors.core && dropouts.dropout === 0 && dropouts.rankDropout === 0;
+  return has && dropouts.dropout === 0 && dropouts.rankDropout === 0;
 }
 
 /** What the hybrid route adds in multiply-adds: LoHa's is that of its LoRA of rank r², (IA)^3 convolves once less. */

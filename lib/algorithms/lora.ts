@@ -135,7 +135,8 @@ export function bypass(factors: Factors, x: tf.Tensor, geometry: Geometry = {}):
 /**
  * Parameters r·(k·I/G + O); multiply-adds (O·r + r·I·k²)·h·w, as the LoCon README counts them.
  *
- * The hybrid route makes W′ twice a step, forward and for dx, and runs the factors forward once and back once.
+ * The hybrid route makes W′ twice a step, forward and for dx, and runs the factors forward once and back once: each but
+ * a core has one gradient to compute, as the input's goes through W′.
  */
 export function cost(shape: Shape, rank: number, options: CostOptions = {}): Cost {
   const I = inputs(shape), O = outputs(shape), k = size(space(shape));
@@ -144,7 +145,9 @@ export function cost(shape: Shape, rank: number, options: CostOptions = {}): Cos
     const parameters = rank * (I + k * rank + O);
     const activation = rank * I * input + (rank * rank * k + rank * O) * output;
     const build = k * rank * I * Math.min(rank, O) + k * rank * I * O;
-    return costOf(shape, options, parameters, activation, build);
+    const plain = costOf(shape, options, parameters, activation, build);
+    const training = 2 * plain.rebuild.forward + 2 * activation + rank * rank * k * output;
+    return { ...plain, hybrid: { forward: plain.rebuild.forward, training } };
   }
   const parameters = rank * (I * k + O), activation = parameters * output;
   const pairs = (factors ? factors.bornDown : options.init) ? 2 : 1;

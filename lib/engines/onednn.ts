@@ -38,7 +38,7 @@ export async function start(): Promise<void> {
   library ??= await find();
   if (!registered) register(library, await heap());
   registered = true;
-  NATIVE.set(name, { dilations: true, groups: true });
+  NATIVE.set(name, { dilations: true, groups: true, bias: true });
   await tf.setBackend(name);
 }
 
@@ -61,9 +61,9 @@ function register(library: Library, backend: Backend): void {
 
 /** Puts a kernel in the place of the one that the backend has, for float32 tensors that are not empty. */
 function replace(kernelName: string, kernel: Kernel): void {
-  const { kernelFunc } = tf.getKernel(kernelName, wasm.name);
-  const shipped = kernelFunc as unknown as (call: Call) => tf.TensorInfo;
-  tf.unregisterKernel(kernelName, name);
+  const config = tf.getKernel(kernelName, wasm.name);
+  const shipped = config?.kernelFunc as unknown as (call: Call) => tf.TensorInfo;
+  if (config) tf.unregisterKernel(kernelName, name);
   tf.registerKernel({
     kernelName,
     backendName: name,

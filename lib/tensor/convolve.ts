@@ -12,15 +12,28 @@ import { operation } from "./operation.ts";
 import { inputs, outputs, type Shape, size, space } from "./shape.ts";
 import { fold, kernelMatrix, matrixKernel, unfold } from "./unfold.ts";
 
-/**
- * What the convolution kernels that an engine registered can do beyond TensorFlow.js's own: gradients
- * under `dilations`, and kernels `[...k, I/G, O]` with fewer input channels than the input has.
- */
-export const NATIVE: Map<string, { dilations: boolean; groups: boolean }> = new Map();
+/** What the kernels that an engine registered can do beyond TensorFlow.js's own. */
+export interface Native {
+  /** gradients of convolutions under dilations */
+  dilations: boolean;
+  /** kernels `[...k, I/G, O]` with fewer input channels than the input has */
+  groups: boolean;
+  /** add a bias in the same pass, by TensorFlow.js's fused kernels and under whatever the plain ones can do */
+  bias?: boolean;
+}
 
-/** The three linear maps of a convolution: y from x and W, and the gradients of both from that of y. */
+/** By the name of the engine's backend. */
+export const NATIVE: Map<string, Native> = new Map();
+const none: Native = { dilations: false, groups: false };
+const native = () => NATIVE.get(tf.getBackend()) ?? none;
+
+/**
+ * The three linear maps of a convolution: y from x and W, and the gradients of both from that of y; and y with a bias
+ * where that is one kernel.
+ */
 interface Maps {
   y(x: tf.Tensor, W: tf.Tensor): tf.Tensor;
+  biased?(x: tf.Tensor, W: tf.Tensor, bias: tf.Tensor): tf.Tensor;
   dx(dy: tf.Tensor, W: tf.Tensor, x: Shape): tf.Tensor;
   dW(x: tf.Tensor, dy: tf.Tensor, W: Shape): tf.Tensor;
 }
@@ -30,6 +43,12 @@ const dense: Maps = {
   y: (x, W) => {
     const matrix = kernelMatrix(W), O = outputs(W.shape);
     const y = tf.matMul(tf.reshape(x, [-1, inputs(W.shape)]), matrix);
+    return tf.reshape(y, [...x.shape.slice(0, -1), O]);
+  },
+  biased: (x, W, bias) => {
+    const a = tf.reshape(x, [1, -1, inputs(W.shape)]), O = outputs(W.shape);
+    const b = tf.reshape(W, [1, -1, O]), plain = { transposeA: false, transposeB: false };
+    const y = run("_FusedMatMul", { a, b, bias }, { ...plain, activation: "linear" });
     return tf.reshape(y, [...x.shape.slice(0, -1), O]);
   },
   dx: (dy, W, x) => {
@@ -68,14 +87,16 @@ const run = (name: string, inputs: Record<string, tf.Tensor>, attributes: Attrib
   tf.engine().runKernel(name, inputs, attributes as tf.NamedAttrMap) as tf.Tensor;
 
 /** TensorFlow.js's convolution kernels by their names. */
-function kernels([y, dx, dW]: string[], attributes: Attributes): Maps {
+function kernels([y, dx, dW, biased]: string[], attributes: Attributes): Maps {
+  const fused = { ...attributes, activation: "linear" };
   return {
     y: (x, filter) => run(y, { x, filter }, attributes),
+    biased: biased && ((x, filter, bias) => run(biased, { x, filter, bias }, fused)) || undefined,
     dx: (dy, filter, x) => run(dx, { dy, filter }, { ...attributes, inputShape: x }),
     dW: (x, dy, W) => run(dW, { x, dy }, { ...attributes, filterShape: W }),
   };
 }
-const CONV2D = ["Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"];
+const CONV2D = ["Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter", "FusedConv2D"];
 const CONV3D = ["Conv3D", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2"];
 const DEPTHWISE = [
   "DepthwiseConv2dNative",
@@ -91,7 +112,7 @@ function plan(x: Shape, kernel: Shape, geometry: Geometry): Maps {
   const moves = at.padding.flat().some((zeros) => zeros !== 0) || at.strides.some((s) => s !== 1);
   if (size(k) === 1 && !moves && at.groups === 1) return dense;
 
-  const can = NATIVE.get(tf.getBackend()) ?? { dilations: false, groups: false };
+  const can = native();
   const dilated = at.dilations.some((step) => step > 1);
   if (dilated && !can.dilations) return unfolded(kernel, geometry);
   if (k.length === 3) {
@@ -158,10 +179,13 @@ function mapsOf(x: Shape, kernel: Shape, geometry: Geometry): Maps {
   }
   if (space(kernel).length !== 1) return plan(x, kernel, geometry);
   const at = extent(kernel, x.slice(1, -1), geometry), W = [1, ...kernel];
-  const maps = plan(row(x), W, lifted(at));
+  const maps = plan(row(x), W, lifted(at)), { biased } = maps;
   const y = [x[0], ...at.output, outputs(kernel)];
   return {
     y: (x, kernel) => tf.reshape(maps.y(tf.reshape(x, row(x.shape)), tf.reshape(kernel, W)), y),
+    biased: biased &&
+      ((x, kernel, bias) =>
+        tf.reshape(biased(tf.reshape(x, row(x.shape)), tf.reshape(kernel, W), bias), y)),
     dx: (dy, kernel, x) =>
       tf.reshape(maps.dx(tf.reshape(dy, row(y)), tf.reshape(kernel, W), row(x)), [...x]),
     dW: (x, dy, kernel) =>
@@ -170,20 +194,38 @@ function mapsOf(x: Shape, kernel: Shape, geometry: Geometry): Maps {
 }
 
 /**
- * y[n, p, o] = Σ over taps t and inputs i of x[n, p·stride + t·dilation − before, i] · W[t, i, o].
+ * y[n, p, o] = b[o] + Σ over taps t and inputs i of x[n, p·stride + t·dilation − before, i] · W[t, i, o].
  *
  * @param x `[N, ...space, I]`; for a dense kernel `[..., I]`
  * @param kernel `[...k, I/G, O]`; `[I, O]` is a matrix product over the last axis
+ * @param bias `[O]`; left out, zero
  * @returns `[N, ...out, O]`
  * @throws {TypeError} when the channels of x and the kernel do not agree
  * @throws {RangeError} when the kernel is larger than the padded input
  */
-export function convolve(x: tf.Tensor, kernel: tf.Tensor, geometry: Geometry = {}): tf.Tensor {
+export function convolve(
+  x: tf.Tensor,
+  kernel: tf.Tensor,
+  geometry: Geometry = {},
+  bias?: tf.Tensor,
+): tf.Tensor {
   const maps = mapsOf(x.shape, kernel.shape, geometry);
-  return operation({ x, kernel }, ({ x, kernel }) => maps.y(x, kernel), {
-    x: (dy, { x, kernel }) => maps.dx(dy, kernel, x.shape),
-    kernel: (dy, { x, kernel }) => maps.dW(x, dy, kernel.shape),
-  });
+  const gradients = {
+    x: (dy: tf.Tensor, { x, kernel }: { x: tf.Tensor; kernel: tf.Tensor }) =>
+      maps.dx(dy, kernel, x.shape),
+    kernel: (dy: tf.Tensor, { x, kernel }: { x: tf.Tensor; kernel: tf.Tensor }) =>
+      maps.dW(x, dy, kernel.shape),
+  };
+  const { biased } = maps;
+  if (!bias || !biased || !native().bias) {
+    const y = operation({ x, kernel }, ({ x, kernel }) => maps.y(x, kernel), gradients);
+    return bias ? tf.add(y, bias) : y;
+  }
+  return operation(
+    { x, kernel, bias },
+    ({ x, kernel, bias }) => biased(x, kernel, bias),
+    { ...gradients, bias: (dy) => tf.sum(tf.reshape(dy, [-1, dy.shape[dy.rank - 1]]), 0) },
+  );
 }
 
 /** ∂/∂x of ⟨dy, convolve(x, W)⟩: the transpose of the convolution, applied to dy. */

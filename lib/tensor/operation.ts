@@ -3,10 +3,18 @@ import * as tf from "@tensorflow/tfjs";
 /** Tensors by name. */
 export type Named = Record<string, tf.Tensor>;
 
-/** For each input of an operation its gradient, from that of the output and the inputs. */
-export type Gradients<T extends Named> = {
-  [name in keyof T]: (dy: tf.Tensor, inputs: T) => tf.Tensor;
+/** For each input of an operation its gradient, from that of the output, what is kept, and the output if that is. */
+export type Gradients<T extends Named, K extends Named> = {
+  [name in keyof T]: (dy: tf.Tensor, kept: T & K, y: tf.Tensor) => tf.Tensor;
 };
+
+/** What an operation keeps for its gradients besides its inputs. */
+export interface Keep<K extends Named> {
+  /** tensors that no gradient flows to */
+  more?: K;
+  /** the output; default false: y is undefined there */
+  output?: boolean;
+}
 
 interface Invocation {
   forwardFunc: (backend: unknown, save: (tensors: tf.Tensor[]) => void) => tf.Tensor;
@@ -20,25 +28,28 @@ interface Invocation {
  * `tf.customGrad` computes every gradient, so that a frozen kernel would cost as much as a trained one.
  * What it is made of, the engine's `runKernelFunc`, is lazy; it is not public in the types.
  *
- * @param inputs kept until the gradient is taken; nothing that `forward` makes is
+ * @param inputs kept until the gradient is taken; nothing that `forward` makes is, but for what is asked
  * @param forward may use any operation; none of it is differentiated
  */
-export function operation<T extends Named>(
+export function operation<T extends Named, K extends Named = Record<never, tf.Tensor>>(
   inputs: T,
   forward: (inputs: T) => tf.Tensor,
-  gradients: Gradients<T>,
+  gradients: Gradients<T, K>,
+  { more = {} as K, output = false }: Keep<K> = {},
 ): tf.Tensor {
-  const names = Object.keys(inputs);
+  const all = { ...inputs, ...more }, names = Object.keys(all);
   const engine = tf.engine() as unknown as { runKernelFunc(call: Invocation): tf.Tensor };
   return engine.runKernelFunc({
     inputs,
     forwardFunc: (_, save) => {
-      save(names.map((name) => inputs[name]));
-      return forward(inputs);
+      const y = forward(inputs);
+      save([...names.map((name) => all[name]), ...(output ? [y] : [])]);
+      return y;
     },
     backwardsFunc: (dy, saved) => {
-      const kept = Object.fromEntries(names.map((name, i) => [name, saved[i]])) as T;
-      return Object.fromEntries(names.map((name) => [name, () => gradients[name](dy, kept)]));
+      const kept = Object.fromEntries(names.map((name, i) => [name, saved[i]])) as T & K;
+      const gradient = (name: string) => () => gradients[name](dy, kept, saved[names.length]);
+      return Object.fromEntries(Object.keys(inputs).map((name) => [name, gradient(name)]));
     },
   });
 }

@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as engine from "../../lib/engines/engine.ts";
+import { columnDot, multiplyAdd } from "../../lib/tensor/fused.ts";
 import { close, leakless } from "../support/close.ts";
 import { values } from "../support/geometries.ts";
 
@@ -93,6 +94,9 @@ const rows: Row[] = [
   ["quotient of many by rows", [[2300, 256], [256]], (a, b) => tf.div(a, tf.add(b, 2)), "forward"],
   ["difference of many and one", [[2300, 256], [1, 1]], (a, b) => tf.sub(a, b), "forward"],
   ["product of a row and many", [[1, 256], [2300, 256]], (a, b) => tf.mul(a, b), "forward"],
+  ["multiplyAdd()", [[9, 20, 8], [8, 30], [9, 20, 30]], multiplyAdd, "forward"],
+  ["columnDot()", [[3, 9, 50], [3, 9, 50]], columnDot, "forward"],
+  ["columnDot() of long columns, shifted", [[5000, 33], [5000, 33], [33]], columnDot, "forward"],
   ["exp", [[200, 200]], (x) => tf.exp(x)],
   ["log", [[200, 200]], (x) => tf.log(tf.add(tf.square(x), 0.1))],
   ["sqrt", [[200, 200]], (x) => tf.sqrt(tf.add(tf.square(x), 0.1))],

@@ -36,11 +36,13 @@ const V3: Record<string, Signature> = {
   dnnl_memory_desc_create_with_tag: "bibii:i",
   dnnl_memory_desc_destroy: "h:i",
   dnnl_post_ops_append_eltwise: "hiff:i",
+  dnnl_post_ops_append_sum: "hfii:i",
 };
 const V2: Record<string, Signature> = {
   dnnl_memory_desc_init_by_strides: "hibib:i",
   dnnl_memory_desc_init_by_tag: "hibii:i",
   dnnl_post_ops_append_eltwise: "hfiff:i",
+  dnnl_post_ops_append_sum: "hf:i",
   dnnl_primitive_desc_create: "bbhhh:i",
 };
 
@@ -115,7 +117,7 @@ export interface Unary {
   beta: number;
 }
 
-const FLOAT32 = 3, ANY_LAYOUT = 1, CPU = 1, IN_ORDER = 1, AXES = 12;
+const UNDEFINED = 0, FLOAT32 = 3, ANY_LAYOUT = 1, CPU = 1, IN_ORDER = 1, AXES = 12;
 /** Larger than any struct of version 2.x: memory descriptors have 696 bytes, operations up to 5976. */
 const MEMORY_STRUCT = 1024, OPERATION_STRUCT = 16384;
 /** More than one primitive's description uses. */
@@ -140,8 +142,8 @@ export interface Dnnl {
   memory(lengths: readonly number[], strides?: readonly number[]): number;
   /** The number of a function of one variable. */
   unary(name: Unary["name"]): number;
-  /** Attributes that put an activation behind a primitive. */
-  attributes(activation: Unary): number;
+  /** Attributes that put something behind a primitive: an activation, or the sum with what its result's memory holds. */
+  attributes(behind: Unary | "sum"): number;
   /** A primitive descriptor; a gradient's needs that of the forward primitive as a hint. */
   describe(
     kind: KindName,
@@ -228,13 +230,16 @@ export function open(ffi: Foreign, path: string): Dnnl {
       return at;
     },
     unary: (name) => UNARY[name][major],
-    attributes({ name, alpha, beta }) {
+    attributes(behind) {
       const operations = keep("dnnl_post_ops_destroy", create("dnnl_post_ops_create"));
-      const append = functions.dnnl_post_ops_append_eltwise;
-      const status = major === 3
-        ? append(operations, UNARY[name][3], alpha, beta)
-        : append(operations, 1, UNARY[name][2], alpha, beta);
-      check(status, "dnnl_post_ops_append_eltwise");
+      const append = (name: string, since2: number[], since3: number[]) =>
+        check(functions[name](operations, ...(major === 3 ? since3 : since2)), name);
+      if (behind === "sum") {
+        append("dnnl_post_ops_append_sum", [1], [1, 0, UNDEFINED]);
+      } else {
+        const { name, alpha, beta } = behind, [old, now] = [UNARY[name][2], UNARY[name][3]];
+        append("dnnl_post_ops_append_eltwise", [1, old, alpha, beta], [now, alpha, beta]);
+      }
       const attributes = keep("dnnl_primitive_attr_destroy", create("dnnl_primitive_attr_create"));
       const set = "dnnl_primitive_attr_set_post_ops";
       check(functions[set](attributes, operations), set);

@@ -1,7 +1,8 @@
 /** The table of TensorFlow.js's kernels that oneDNN computes. */
+import { MULTIPLY_ADD } from "../../tensor/fused.ts";
 import type { Context, Kernel } from "./context.ts";
 import { convolutionKernels } from "./convolution.ts";
-import { productKernel } from "./product.ts";
+import { multiplyAddKernel, productKernel } from "./product.ts";
 import { softmaxKernel } from "./softmax.ts";
 import { transposeKernel } from "./transpose.ts";
 import { unaryKernels } from "./unary.ts";
@@ -24,6 +25,7 @@ export function kernels(context: Context): Record<string, Kernel> {
     DepthwiseConv2dNativeBackpropFilter: depthwise.backpropFilter,
     BatchMatMul: product,
     _FusedMatMul: product,
+    [MULTIPLY_ADD]: multiplyAddKernel(context),
     Softmax: softmaxKernel(context),
     Transpose: transposeKernel(context),
     ...unaryKernels(context),

@@ -1,6 +1,7 @@
 /** Matrix products of oneDNN: transposes are strides, batches broadcast. */
 import * as tf from "@tensorflow/tfjs";
 import { type Shape, size } from "../../tensor/shape.ts";
+import { floats } from "../wasm/compose.ts";
 import type { Dnnl, Unary } from "./api.ts";
 import { activationOf, type Context, finish, type Kernel } from "./context.ts";
 import { ARGUMENT, type Description } from "./primitive.ts";
@@ -43,14 +44,14 @@ function matrices(
 export function product(
   dnnl: Dnnl,
   { aBatch, bBatch, batch, m, k, n, transposeA, transposeB }: Product,
-  more: { bias?: boolean; activation?: Unary } = {},
+  more: { bias?: boolean; activation?: Unary; sum?: boolean } = {},
 ): Description {
   const axes = batch.length;
   const a = matrices(dnnl, axes, aBatch, m, k, transposeA);
   const b = matrices(dnnl, axes, bBatch, k, n, transposeB);
   const c = matrices(dnnl, axes, batch, m, n, false);
   const bias = more.bias ? matrices(dnnl, axes, [], 1, n, false) : 0;
-  const attributes = more.activation && dnnl.attributes(more.activation);
+  const behind = more.sum ? "sum" : more.activation, attributes = behind && dnnl.attributes(behind);
   return {
     description: dnnl.describe("product", [a, b, bias, c], { attributes }),
     operands: [
@@ -86,5 +87,23 @@ export function productKernel({ dnnl, primitives, at }: Context): Kernel {
       [a, b, y, ...(more.bias ? [bias] : [])].map(at),
     );
     return finish(call, y);
+  };
+}
+
+/** A · B + C, of matrices over the last axis: the product is added to a copy of C. */
+export function multiplyAddKernel({ dnnl, primitives, at }: Context): Kernel {
+  return ({ inputs: { a, b, c }, backend }) => {
+    const [k, n] = b.shape, m = size(c.shape) / n;
+    const shape = { aBatch: [], bBatch: [], batch: [], m, k, n };
+    const plain: Product = { ...shape, transposeA: false, transposeB: false };
+    const y = backend.makeOutput(c.shape, "float32");
+    floats(backend, y).set(floats(backend, c));
+    primitives.run(
+      `AB+C ${keyOf(plain)}`,
+      2 * m * k * n,
+      () => product(dnnl, plain, { sum: true }),
+      [a, b, y].map(at),
+    );
+    return y;
   };
 }

@@ -59,6 +59,7 @@ export const store = (address: Code, value: Code, offset = 0): Code => [
   ...[...vector(11), ...place(offset)],
 ];
 export const plus = (a: Code, b: Code): Code => [...a, ...b, ...vector(228)];
+export const minus = (a: Code, b: Code): Code => [...a, ...b, ...vector(229)];
 export const times = (a: Code, b: Code): Code => [...a, ...b, ...vector(230)];
 /** a · b + c, rounded once. */
 export const fused = (a: Code, b: Code, c: Code): Code => [...a, ...b, ...c, ...vector(0x105)];

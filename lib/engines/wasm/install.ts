@@ -1,5 +1,7 @@
 /** Puts the kernels of this folder into the `wasm` backend. */
 import * as tf from "@tensorflow/tfjs";
+import { COLUMN_DOT } from "../../tensor/fused.ts";
+import { columnDot } from "./columns.ts";
 import type { Call } from "./compose.ts";
 import { backpropFilter, backpropInput, depthwiseBackpropInput } from "./convolution.ts";
 import { convolution, depthBackpropFilter, depthBackpropInput } from "./depth.ts";
@@ -25,6 +27,7 @@ const KERNELS: Record<string, Kernel> = {
   DepthwiseConv2dNativeBackpropFilter: depthwiseBackpropFilter,
   DepthwiseConv2dNativeBackpropInput: depthwiseBackpropInput,
   Identity: identity,
+  [COLUMN_DOT]: columnDot,
   MaxPoolGrad: maxPoolGradient,
   Mean: mean,
   Sum: sum,

@@ -14,6 +14,7 @@ import {
   largest,
   less,
   load,
+  minus,
   type Names,
   plus,
   read,
@@ -62,6 +63,8 @@ export interface Vectors {
   ): void;
   /** sum[0…3] += Σ over i < count of a[i·step + 0…3] · b[i·pitch + 0…3]. */
   dot(a: number, step: number, b: number, pitch: number, count: number, sum: number): void;
+  /** sum[0…15] += Σ over i < count of a[i·step + 0…15] · (b[i·step + 0…15] − shift[0…15]): a line of the cache. */
+  columns(a: number, b: number, shift: number, step: number, count: number, sum: number): void;
 }
 
 const VECTOR = 16;
@@ -170,10 +173,42 @@ function dot(multiply: Multiply): Routine {
   };
 }
 
+function columns(multiply: Multiply): Routine {
+  const quarters = [0, 1, 2, 3];
+  return {
+    parameters: ["a", "b", "shift", "step", "count", "sum"],
+    vectors: quarters.flatMap((i) => [`c${i}`, `s${i}`]),
+    body(names) {
+      const { get, set } = names;
+      const [once, left] = countdown(names, "count");
+      return [
+        ...quarters.flatMap((i) => set(`s${i}`, load(get("shift"), VECTOR * i))),
+        ...repeat([
+          ...quarters.map((i) => {
+            const b = minus(load(get("b"), VECTOR * i), get(`s${i}`));
+            return set(`c${i}`, multiply(load(get("a"), VECTOR * i), b, get(`c${i}`)));
+          }),
+          advance(names, "a", get("step")),
+          advance(names, "b", get("step")),
+          once,
+        ], left),
+        ...quarters.flatMap((i) =>
+          store(get("sum"), plus(load(get("sum"), VECTOR * i), get(`c${i}`)), VECTOR * i)
+        ),
+      ];
+    },
+  };
+}
+
 /** The module, with sums of products rounded once where the runtime can. */
 function module(): WebAssembly.Module {
   const bytes = (multiply: Multiply) =>
-    assemble({ product: product(multiply), peak, dot: dot(multiply) });
+    assemble({
+      product: product(multiply),
+      peak,
+      dot: dot(multiply),
+      columns: columns(multiply),
+    });
   const best = bytes(fused);
   const plain: Multiply = (a, b, sum) => plus(times(a, b), sum);
   return new WebAssembly.Module(WebAssembly.validate(best) ? best : bytes(plain));
