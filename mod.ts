@@ -245,6 +245,7 @@ export type { Adapter, AdapterOptions, Dropouts } from "./lib/adapter/adapter.ts
 export type { Arguments, Reader, TrainerSettings } from "./lib/adapter/arguments.ts";
 export type { Stored } from "./lib/adapter/bytes.ts";
 export type { Choosable, ChooseOptions, ChosenWays, Goal, Way } from "./lib/adapter/choose.ts";
+export type { FitChoiceOptions, FittedWay, Kernels } from "./lib/adapter/choose_fit.ts";
 export type { ExtractAllOptions, ExtractedAll, Pair } from "./lib/adapter/extract_all.ts";
 export type {
   Extractable,

@@ -1,16 +1,19 @@
 /**
- * Which algorithm, and with which settings: that of fewest parameters for a rank, or of the largest rank for a budget.
+ * Which algorithm, and with which settings: that of fewest parameters for a rank, or of the largest rank for a budget; or
+ * where there is a difference to fit, of fewest parameters for an error (`choose_fit.ts`).
  *
  * Compared are the algorithms whose ΔW stands by itself: lora, loha, lokr in every split, each with a Tucker core too,
  * and full. Of (IA)^3, OFT, BOFT and GLoRA the rank of ΔW is that of the base, and tells nothing.
  *
  * Rank is what a ΔW can reach, not how well it fits one: a LoKr has full rank with few numbers, and can be few kernels
- * with them. Where there is a difference to fit, ask `extract`; where it is to be trained, `among` says what may be.
+ * with them. Of what is to be trained `among` says what may be.
  */
 import { rowOf } from "../algorithms/table.ts";
 import { factorPair } from "../tensor/kronecker.ts";
 import { inputs, isWide, outputs, type Shape, show, size, space } from "../tensor/shape.ts";
 import { type Stored, WIDTH } from "./bytes.ts";
+import { differ, type FitChoiceOptions, fits, type FittedWay, type Kernels } from "./choose_fit.ts";
+import { least } from "./least.ts";
 import type { ModuleSettings } from "./settings.ts";
 
 /** The algorithms that are chosen from. */
@@ -105,17 +108,6 @@ function fullRank(shape: Shape): number {
   return Math.min(size(shape) / outputs(shape), outputs(shape));
 }
 
-/** The smallest of 1 … most of which something holds that holds of all that are larger; most + 1 where of none. */
-function least(most: number, holds: (rank: number) => boolean): number {
-  let low = 1, high = most + 1;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (holds(middle)) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}
-
 /** A family at a rank. */
 function wayOf(shape: Shape, family: Family, rank: number, dtype: Stored): Way {
   const { algorithm, options } = family, { algorithm: { cost }, ranked } = rowOf(algorithm);
@@ -145,17 +137,29 @@ function bestOf(shape: Shape, family: Family, goal: Goal, dtype: Stored): Way | 
 }
 
 /**
- * The best way of each algorithm, the best of all first: of fewest parameters for a rank, of the largest rank for a
- * budget, and of two alike the one with fewer parameters.
+ * The best way of each algorithm, the best of all first: of fewest parameters for a rank or an error, of the largest rank
+ * for a budget, and of two alike the one with fewer parameters.
  *
- * @param shape of the kernel, `[...k, I/G, O]`
+ * @param shape of the kernel, `[...k, I/G, O]`; for an error the difference itself, or `{ base, tuned }`
  * @returns none where no way meets the goal
  */
+export function ways(shape: Shape, goal: Goal, options?: ChooseOptions): Way[];
 export function ways(
-  shape: Shape,
-  goal: Goal,
-  { among = ALL, dtype = "f16" }: ChooseOptions = {},
-): Way[] {
+  kernels: Kernels,
+  goal: { error: number },
+  options?: FitChoiceOptions,
+): FittedWay[];
+export function ways(
+  what: Shape | Kernels,
+  goal: Goal | { error: number },
+  options: ChooseOptions | FitChoiceOptions = {},
+): Way[] | FittedWay[] {
+  return "error" in goal
+    ? fits(what as Kernels, goal.error, options)
+    : waysTo(what as Shape, goal, options as ChooseOptions);
+}
+
+function waysTo(shape: Shape, goal: Goal, { among = ALL, dtype = "f16" }: ChooseOptions): Way[] {
   const better = "rank" in goal
     ? (a: Way, b: Way) => a.parameters - b.parameters
     : (a: Way, b: Way) => b.reach - a.reach || a.parameters - b.parameters;
@@ -182,28 +186,59 @@ function checkGoal(goal: Goal): void {
 }
 
 /**
- * The algorithm and settings that reach a rank with the fewest parameters, or the largest rank within a budget.
+ * The algorithm and settings that reach a rank with the fewest parameters, or the largest rank within a budget; or whose
+ * fit of a difference is within an error with the fewest parameters, measured.
  *
- * @param shape of the kernel, `[...k, I/G, O]`
- * @throws {RangeError} for a rank that no way reaches, or a budget below the least
+ * @param shape of the kernel, `[...k, I/G, O]`; for an error the difference itself, or `{ base, tuned }`
+ * @throws {RangeError} for a rank or an error that no way reaches, or a budget below the least
  *
  * @example
  * ```ts
- * import { choose } from "lowrank";
+ * import { choose, tf } from "lowrank";
  * import * as assert from "uvu/assert";
  *
  * // rank 64 as the Kronecker product of two 8 × 8: 2 · 64 numbers, where a LoRA has 64 · (64 + 64)
  * const { settings, parameters } = choose([64, 64], { rank: 64 });
  * assert.equal([settings.algorithm, settings.factor, parameters], ["lokr", 8, 128]);
  * assert.is(choose([64, 64], { parameters: 1000 }, { among: ["lora"] }).reach, 7);
+ *
+ * // what was learnt is small but for one direction
+ * const column = tf.linspace(1, 2, 16).reshape([16, 1]), rest = tf.randomNormal([16, 12], 0, 1e-3);
+ * const way = choose(tf.add(tf.matMul(column, tf.ones([1, 12])), rest), { error: 0.1 });
+ * assert.ok(way.error < 0.1 && way.parameters <= 16 + 12);
  * ```
  */
-export function choose(shape: Shape, goal: Goal, options: ChooseOptions = {}): Way {
+export function choose(shape: Shape, goal: Goal, options?: ChooseOptions): Way;
+export function choose(
+  kernels: Kernels,
+  goal: { error: number },
+  options?: FitChoiceOptions,
+): FittedWay;
+export function choose(
+  what: Shape | Kernels,
+  goal: Goal | { error: number },
+  options: ChooseOptions | FitChoiceOptions = {},
+): Way | FittedWay {
+  return "error" in goal
+    ? chooseFit(what as Kernels, goal.error, options)
+    : chooseWay(what as Shape, goal, options as ChooseOptions);
+}
+
+function chooseFit(kernels: Kernels, error: number, options: FitChoiceOptions): FittedWay {
+  const [best] = fits(kernels, error, options);
+  if (best) return best;
+  const rule = differ(kernels)
+    ? `one of ${options.among} must fit within the error: current error is ${error}`
+    : "the kernels must differ: current ΔW is 0";
+  throw new RangeError(`Cannot choose an algorithm as ${rule}`);
+}
+
+function chooseWay(shape: Shape, goal: Goal, options: ChooseOptions): Way {
   checkGoal(goal);
-  const [best] = ways(shape, goal, options);
+  const [best] = waysTo(shape, goal, options);
   if (best) return best;
   const [name, value] = Object.entries(goal)[0];
-  const [cheapest] = ways(shape, { rank: 1 }, options);
+  const [cheapest] = waysTo(shape, { rank: 1 }, options);
   throw new RangeError(
     `Cannot choose an algorithm for a kernel ${show(shape)} as ` +
       ("rank" in goal
@@ -214,26 +249,59 @@ export function choose(shape: Shape, goal: Goal, options: ChooseOptions = {}): W
 }
 
 /** What is chosen for a model. */
-export interface ChosenWays {
+export interface ChosenWays<W extends Way | FittedWay = Way> {
   /** by layer */
-  readonly ways: ReadonlyMap<string, Way>;
+  readonly ways: ReadonlyMap<string, W>;
   /** for `lora.model(model, rank, { overrides })` */
-  readonly overrides: Record<string, Way["settings"]>;
+  readonly overrides: Record<string, W["settings"]>;
   readonly parameters: number;
   readonly bytes: number;
 }
 
+/** Ways by layer, together. */
+function together<W extends Way | FittedWay>(ways: ReadonlyMap<string, W>): ChosenWays<W> {
+  const total = (count: "parameters" | "bytes") =>
+    [...ways.values()].reduce((sum, way) => sum + way[count], 0);
+  const overrides = Object.fromEntries([...ways].map(([name, { settings }]) => [name, settings]));
+  return { ways, overrides, parameters: total("parameters"), bytes: total("bytes") };
+}
+
 /**
- * The same for all layers of a model together: the rank, or all the rank that a layer has; or the largest rank that all
- * of them can have within a budget.
+ * The same for all layers of a model together: the rank, or all the rank that a layer has; the largest rank that all
+ * of them can have within a budget; or the error for each layer that differs.
  *
- * @param shapes of kernels, by layer
- * @throws {RangeError} for a budget below the least
+ * @param shapes of kernels, by layer; for an error the differences themselves, or `{ base, tuned }`
+ * @throws {RangeError} for a budget below the least, or an error that no way reaches
  */
 export function chooseAll(
   shapes: ReadonlyMap<string, Shape>,
   goal: Goal,
-  options: ChooseOptions = {},
+  options?: ChooseOptions,
+): ChosenWays;
+export function chooseAll(
+  kernels: ReadonlyMap<string, Kernels>,
+  goal: { error: number },
+  options?: FitChoiceOptions,
+): ChosenWays<FittedWay>;
+export function chooseAll(
+  layers: ReadonlyMap<string, Shape | Kernels>,
+  goal: Goal | { error: number },
+  options: ChooseOptions | FitChoiceOptions = {},
+): ChosenWays | ChosenWays<FittedWay> {
+  if (!("error" in goal)) {
+    return chooseWays(layers as ReadonlyMap<string, Shape>, goal, options as ChooseOptions);
+  }
+  const kernels = [...layers] as [string, Kernels][];
+  const changed = kernels.filter(([, own]) => differ(own));
+  return together(
+    new Map(changed.map(([name, own]) => [name, chooseFit(own, goal.error, options)])),
+  );
+}
+
+function chooseWays(
+  shapes: ReadonlyMap<string, Shape>,
+  goal: Goal,
+  options: ChooseOptions,
 ): ChosenWays {
   checkGoal(goal);
   const known = new Map<string, Way>();
@@ -244,11 +312,7 @@ export function chooseAll(
     return way;
   };
   const at = (rank: number): ChosenWays => {
-    const ways = new Map([...shapes].map(([name, shape]) => [name, wayFor(shape, rank)]));
-    const total = (count: "parameters" | "bytes") =>
-      [...ways.values()].reduce((sum, way) => sum + way[count], 0);
-    const overrides = Object.fromEntries([...ways].map(([name, { settings }]) => [name, settings]));
-    return { ways, overrides, parameters: total("parameters"), bytes: total("bytes") };
+    return together(new Map([...shapes].map(([name, shape]) => [name, wayFor(shape, rank)])));
   };
   if ("rank" in goal) return at(goal.rank);
   const [name, budget] = Object.entries(goal)[0] as ["parameters" | "bytes", number];

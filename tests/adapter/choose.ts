@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -11,13 +12,19 @@ import {
 } from "../../lib/adapter/adapter.ts";
 import { bytesOf } from "../../lib/adapter/bytes.ts";
 import { choose, chooseAll, type Goal, type Way, ways } from "../../lib/adapter/choose.ts";
+import type { FittedWay } from "../../lib/adapter/choose_fit.ts";
+import { choices, extract } from "../../lib/adapter/extract.ts";
+import type { ExtractOptions } from "../../lib/adapter/extract/options.ts";
 import { delta } from "../../lib/adapter/merge.ts";
+import { toFloat32 } from "../../lib/files/floats.ts";
+import { parse } from "../../lib/files/safetensors.ts";
 import { matrix } from "../../lib/tensor/matrix.ts";
 import { outputs, type Shape, show, size } from "../../lib/tensor/shape.ts";
 import { svd } from "../../lib/tensor/svd.ts";
 import type { AlgorithmName } from "../../lib/algorithms/table.ts";
 import { lora } from "../../mod.ts";
 import { leakless } from "../support/close.ts";
+import { golden, hasGolden } from "../support/fixtures.ts";
 import { tensor } from "../support/trained.ts";
 
 /** What is chosen, made: how many numbers it has, what a file of it takes, and the rank of its ΔW. */
@@ -134,6 +141,121 @@ choosing("chooses among what it is told, and refuses what none of it reaches", (
 
 choosing.run();
 
+/** The shapes of an adapter's factors. */
+const shapesOf = ({ factors }: Adapter) =>
+  Object.fromEntries(Object.entries(factors).map(([name, factor]) => [name, factor?.shape]));
+
+/** Every fit of the algorithms that a spectrum tells, and of Tucker cores, made one by one. */
+function fitted(base: tf.Tensor, tuned: tf.Tensor): FittedWay[] {
+  const { shape } = base, most = Math.min(...shape.slice(-2)), all: ExtractOptions[] = [];
+  const ranks = Array.from({ length: most }, (_, i) => i + 1);
+  for (const rank of ranks) {
+    all.push({ rank, whole: "never" });
+    if (shape[0] > 1 && shape.length > 2) all.push({ rank, whole: "never", tucker: true });
+  }
+  for (const factor of [-1, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 40]) {
+    const options = { algorithm: "lokr", factor } as const;
+    all.push(
+      ...choices(base, tuned, options).choices.map((own) => ({ ...options, ...own.options })),
+    );
+  }
+  all.push({ algorithm: "ia3", onInput: true }, { algorithm: "ia3", onInput: false });
+  return all.map((extraction) => {
+    const { adapter, error } = extract(base, tuned, extraction)!;
+    const told = { extraction, error, parameters: parameters(adapter) } as FittedWay;
+    dispose(adapter);
+    return told;
+  });
+}
+
+if (hasGolden) {
+  const { tensors } = parse(new Uint8Array(readFileSync(golden("extract_dev.safetensors"))));
+  const layers = [...tensors.keys()].filter((key) => key.endsWith("/base"))
+    .map((key) => key.split("/")[0]);
+  const kernel = (key: string) => {
+    const { dtype, shape, bytes } = tensors.get(key)!;
+    const k = shape.slice(2).map((_, axis) => axis + 2);
+    return tf.transpose(tf.tensor(toFloat32(dtype, bytes), [...shape]), [...k, 1, 0]);
+  };
+  const fitting = suite("choose() for a difference");
+  leakless(fitting);
+
+  for (const layer of layers) {
+    fitting(
+      `says what the fit of ${layer} is, and leaves none that is within the error and smaller`,
+      () => {
+        const base = kernel(`${layer}/base`), tuned = kernel(`${layer}/tuned`);
+        const all = fitted(base, tuned);
+        for (const error of [0.9, 0.4, 0.1]) {
+          const way = choose({ base, tuned }, { error }),
+            { algorithm, rank, ...own } = way.settings;
+          const { adapter, error: measured } = extract(base, tuned, way.extraction)!;
+          const told = JSON.stringify(way);
+          assert.ok(measured <= error && measured === way.error, told);
+          assert.is(parameters(adapter), way.parameters, told);
+          assert.is(bytesOf(adapter, "f16"), way.bytes, told);
+          const born = create(algorithm, base.shape, rank, own);
+          assert.equal(shapesOf(born), shapesOf(adapter), told);
+          for (const adapters of [born, adapter]) dispose(adapters);
+          const smaller = all.filter((one) =>
+            one.error <= error && one.parameters < way.parameters
+          );
+          assert.equal(smaller, [], told);
+        }
+      },
+    );
+
+    fitting(`reaches in the fit of ${layer} the ranks that it claims for the shape alone`, () => {
+      const base = kernel(`${layer}/base`),
+        tuned = kernel(`${layer}/tuned`),
+        O = outputs(base.shape);
+      for (const rank of [1, 3, 6]) {
+        for (const way of ways(base.shape, { rank }, { among: ["lora", "loha"] })) {
+          const { settings: { algorithm, rank: own, tucker }, parameters: claimed, reach } = way;
+          if (algorithm === "loha" && tucker) continue; // which is not extracted
+          const options = {
+            algorithm,
+            rank: own,
+            tucker,
+            whole: "never",
+            restarts: 0,
+            sweeps: 12,
+          } as const;
+          const { adapter } = extract(base, tuned, options)!, numbers = delta(adapter).dataSync();
+          const { s } = svd(matrix(numbers.length / O, O, numbers));
+          assert.is(s.filter((value) => value > 1e-5 * s[0]).length, reach, JSON.stringify(way));
+          assert.is(parameters(adapter), claimed);
+          dispose(adapter);
+        }
+      }
+    });
+  }
+
+  fitting(
+    "takes a difference by itself, a LoHa where it is asked for, and refuses what is none",
+    () => {
+      const base = kernel("lin/base"), tuned = kernel("lin/tuned"), change = tf.sub(tuned, base);
+      const alone = choose(change, { error: 0.5 }), both = choose({ base, tuned }, { error: 0.5 });
+      assert.is(alone.parameters, both.parameters);
+      const [loha, ...others] = ways(change, { error: 0.8 }, { among: ["loha"] });
+      assert.is(others.length, 0);
+      assert.ok(loha.settings.algorithm === "loha" && loha.error <= 0.8);
+      assert.throws(
+        () => choose({ base, tuned: base }, { error: 0.5 }),
+        /must differ: current ΔW is 0/,
+      );
+      assert.throws(() => choose(change, { error: 1 }), /below 1: current error is 1/);
+      assert.throws(
+        () => choose(change, { error: 0.01 }, { among: ["ia3"] }),
+        /one of ia3 must fit within the error: current error is 0.01/,
+      );
+      assert.throws(() => choose(tf.ones([4]), { error: 0.1 }), /current shape is 4/);
+    },
+  );
+
+  fitting.run();
+}
+
 const choosingAll = suite("chooseAll()");
 leakless(choosingAll);
 
@@ -169,6 +291,25 @@ for (const goal of [{ rank: 8 }, { parameters: 700 }, { bytes: 3000 }] as Goal[]
     });
   }
 }
+
+choosingAll(
+  "takes what is within the error of every layer that differs, and lora.model takes that",
+  () => {
+    const model = network(),
+      layers = ["conv", "point", "head"].map((name, seed) => {
+        const [base] = model.getLayer(name).getWeights();
+        const change = name === "point" ? 0 : tf.mul(tensor(base.shape, seed), 0.1);
+        return [name, { base, tuned: tf.add(base, change) }] as const;
+      });
+    const chosen = chooseAll(new Map(layers), { error: 0.3 });
+    assert.equal([...chosen.ways.keys()], ["conv", "head"]);
+    const where = [...chosen.ways.keys()];
+    const all = lora.model(model, 1, { where, overrides: chosen.overrides });
+    assert.is(all.parameters, chosen.parameters);
+    all.detach();
+    model.dispose();
+  },
+);
 
 choosingAll("gives all layers the largest rank that they can have together", () => {
   const among = ["lora"] as const,
