@@ -4,6 +4,7 @@ import { type Adapter, dispose } from "../adapter/adapter.ts";
 import { blockOf, blockWeights } from "../adapter/block.ts";
 import { conform } from "../adapter/conform.ts";
 import { show } from "../tensor/shape.ts";
+import { rowOf } from "../algorithms/table.ts";
 import { tidy } from "../tensor/tidy.ts";
 import { adaptersOf, type ModuleFile, openModules, type OpenOptions } from "./adapter_modules.ts";
 import type { Checkpoint } from "./checkpoint.ts";
@@ -31,6 +32,10 @@ export interface Step {
   strength: number;
   /** whether the module's bias changes too */
   bias: boolean;
+  /** whether W′ − W does not depend on W */
+  sum: boolean;
+  /** the key under which the file has that difference as it is, in PyTorch's layout */
+  difference?: string;
 }
 
 /** A tensor that changes: the modules that lie in it, and what is done to each, in order. */
@@ -59,6 +64,9 @@ export interface Note {
 
 /** Dtypes that merged weights are rounded to. */
 const ROUNDED: readonly Dtype[] = ["F32", "F16", "BF16"];
+
+/** kohya's suffixes of a difference that is stored whole; no dialect lays them out in another way. */
+const DIFFERENCES = ["diff", "w_norm"];
 
 /** A text encoder's module, in a model of any kind. */
 const TEXT = /^(text_encoder|conditioner|cond_stage_model)/;
@@ -163,7 +171,11 @@ export async function planMerge(
           const s = (TEXT.test(module.name) ? textEncoder : strength) *
             weightOf(blockOf(module.name));
           if (s === 0) continue;
-          const step = { file, part, strength: s, bias };
+          const step = {
+            ...{ file, part, strength: s, bias },
+            sum: !adapter.dora && !rowOf(adapter.algorithm).relative,
+            difference: keys.find(({ suffix }) => DIFFERENCES.includes(suffix))?.key,
+          };
           add(weights, module.weight, module, step);
           if (bias) add(biases, module.bias!, module, step);
           count++;

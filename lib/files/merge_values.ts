@@ -1,70 +1,23 @@
 /** The numbers of a stored tensor before and after adapters: float32 in between, rounded once. */
 import * as tf from "@tensorflow/tfjs";
-import type { Adapter } from "../adapter/adapter.ts";
+import { type Adapter, dispose } from "../adapter/adapter.ts";
 import { conform } from "../adapter/conform.ts";
 import { delta, merge, unmerge } from "../adapter/merge.ts";
-import { rowOf } from "../algorithms/table.ts";
+import { view } from "../adapter/view.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { type CheckpointModule, fromTorch, toTorch } from "./checkpoint_modules.ts";
+import { type Dtype, DTYPES } from "./dtypes.ts";
 import { fromFloat32, toFloat32 } from "./floats.ts";
+import { flat } from "./layout.ts";
 import type { Step, Uses } from "./merge_plan.ts";
+import { release } from "./release.ts";
 
 /** Whether adapters go in, or out again. */
 export type Way = "merge" | "unmerge";
 
 /** Numbers of a tensor. */
 type Values = Float32Array<ArrayBuffer>;
-
-const read = async ({ file, part }: Step): Promise<Adapter> => (await file.read(part))!.adapter;
-
-/** Numbers of a tensor, which is let go. */
-async function take(tensor: tf.Tensor): Promise<Values> {
-  const values = await tensor.data<"float32">() as Values;
-  tensor.dispose();
-  return values;
-}
-
-/** Whether W′ − W does not depend on W. */
-const isSum = ({ algorithm, dora }: Adapter) => !dora && !rowOf(algorithm).relative;
-
-/** One step on a kernel, in place. */
-async function onKernel(values: Values, module: CheckpointModule, step: Step, way: Way) {
-  const adapter = await read(step), { strength } = step, factors = Object.values(adapter.factors);
-  const free = () => tf.dispose(factors.filter((factor) => factor !== undefined));
-  try {
-    if (isSum(adapter)) {
-      const s = way === "merge" ? strength : -strength;
-      const added = await take(
-        tidy(() => toTorch(module, delta(conform(adapter, module.shape)))),
-      );
-      for (let i = 0; i < values.length; i++) values[i] += s * added[i];
-      return;
-    }
-    const change = way === "merge" ? merge : unmerge;
-    values.set(
-      await take(
-        tidy(() => toTorch(module, change(fromTorch(module, values), adapter, { strength }))),
-      ),
-    );
-  } finally {
-    free();
-  }
-}
-
-/** One step on a bias, in place. */
-async function onBias(values: Values, step: Step, way: Way) {
-  const { factors: { bias, vector, ...rest } } = await read(step), { strength } = step;
-  const own = bias ?? vector!, others = Object.values({ ...rest, bias, vector });
-  const numbers = await own.data<"float32">();
-  tf.dispose(others.filter((factor) => factor !== undefined));
-  const s = way === "merge" ? strength : -strength;
-  for (let i = 0; i < values.length; i++) {
-    if (bias) values[i] += s * numbers[i];
-    else if (way === "merge") values[i] *= 1 + strength * numbers[i];
-    else values[i] /= 1 + strength * numbers[i];
-  }
-}
 
 /** What a change did. */
 export interface Changed {
@@ -73,13 +26,158 @@ export interface Changed {
   largest: { before: number; after: number };
 }
 
-function largest(values: Values): number {
-  let most = 0;
-  for (let i = 0; i < values.length; i++) {
-    const size = Math.abs(values[i]);
-    if (!(size <= most)) most = size; // a NaN stays
+/** Numbers that are decoded and encoded at a time. */
+const PIECE = 2 ** 16;
+
+/** A step's adapter for as long as `use` takes. */
+async function adapterOf<T>(step: Step, use: (adapter: Adapter) => Promise<T>): Promise<T> {
+  const { adapter } = (await step.file.read(step.part))!;
+  try {
+    return await use(adapter);
+  } finally {
+    dispose(adapter);
   }
-  return most;
+}
+
+/** A tensor's numbers; it is let go. */
+async function take(tensor: tf.Tensor): Promise<Values> {
+  const values = await tensor.data<"float32">() as Values;
+  tensor.dispose();
+  return values;
+}
+
+/** ΔW in PyTorch's layout. A LoRA's is multiplied there at once, as transposing it would take as long again. */
+function torchDelta(
+  module: CheckpointModule,
+  adapter: Adapter,
+): { torch: tf.Tensor; scale: number } {
+  const own = conform(adapter, module.shape), { factors, scale } = view(own)!;
+  const { down, up, core, scalar } = { ...own.factors, ...factors };
+  const isPlain = own.algorithm === "lora" && !core && !scalar && module.kind !== "embedding" &&
+    !module.transposed;
+  if (!isPlain) return { torch: toTorch(module, delta(own)), scale: 1 };
+  return { torch: tf.matMul(up as tf.Tensor2D, flat(down!) as tf.Tensor2D, true), scale }; // [O, r] · [r, I·k]
+}
+
+/** scale · ΔW of a step that needs no base, times its strength. */
+async function added(module: CheckpointModule, step: Step, way: Way): Promise<Values> {
+  const s = way === "merge" ? step.strength : -step.strength;
+  const times = (values: Values, by: number) => {
+    if (by !== 1) { for (let i = 0; i < values.length; i++) values[i] *= by; }
+    return values;
+  };
+  if (step.difference !== undefined) {
+    const { dtype, bytes } = await step.file.tensors.read(step.difference);
+    const values = toFloat32(dtype, bytes) as Values;
+    release(bytes);
+    return times(values, s);
+  }
+  let by = s;
+  const values = await adapterOf(step, (adapter) => {
+    const made = tidy(() => {
+      const { torch, scale } = torchDelta(module, adapter);
+      by = s * scale;
+      return torch;
+    });
+    return take(made);
+  });
+  return times(values, by);
+}
+
+/** The sum of all that is added to a tensor, and how many numbers each module has of it. */
+async function sumOf(count: number, uses: Uses, way: Way): Promise<Values> {
+  let sum: Values | undefined;
+  for (const { module, steps } of uses) {
+    const share = module.third === undefined ? count : count / 3,
+      start = share * (module.third ?? 0);
+    for (const step of steps) {
+      const term = await added(module, step, way);
+      if (!sum && term.length === count) {
+        sum = term;
+        continue;
+      }
+      sum ??= new Float32Array(count);
+      for (let i = 0; i < term.length; i++) sum[start + i] += term[i];
+      release(term);
+    }
+  }
+  return sum!;
+}
+
+/** The largest |value|, NaN where there is one: of float32 numbers without sign, the bits are in the same order. */
+function largestOf(values: Values): number {
+  const bits = new Int32Array(values.buffer, values.byteOffset, values.length);
+  let most = 0;
+  for (let i = 0; i < bits.length; i++) {
+    const size = bits[i] & 0x7fffffff;
+    if (size > most) most = size;
+  }
+  return new Float32Array(Int32Array.of(most).buffer)[0];
+}
+
+/** W + sum, a piece at a time. */
+async function withSum(
+  { dtype, bytes }: { dtype: Dtype; bytes: Uint8Array },
+  uses: Uses,
+  way: Way,
+): Promise<Changed> {
+  const width = DTYPES[dtype] / 8, size = bytes.length / width;
+  const sum = await sumOf(size, uses, way), out = new Uint8Array(bytes.length);
+  const largest = { before: 0, after: 0 };
+  for (let at = 0; at < size; at += PIECE) {
+    const end = Math.min(size, at + PIECE);
+    const values = toFloat32(dtype, bytes.subarray(at * width, end * width)) as Values;
+    largest.before = Math.max(largest.before, largestOf(values)); // NaN stays
+    for (let i = 0; i < values.length; i++) values[i] += sum[at + i];
+    largest.after = Math.max(largest.after, largestOf(values));
+    out.set(fromFloat32(dtype, values), at * width);
+  }
+  release(sum);
+  return { bytes: out, largest };
+}
+
+/** One step on a kernel, in place. */
+async function onKernel(values: Values, module: CheckpointModule, step: Step, way: Way) {
+  const change = way === "merge" ? merge : unmerge, { strength } = step;
+  const changed = await adapterOf(
+    step,
+    (adapter) =>
+      take(tidy(() => toTorch(module, change(fromTorch(module, values), adapter, { strength })))),
+  );
+  values.set(changed);
+  release(changed);
+}
+
+/** One step on a bias, in place. */
+async function onBias(values: Values, step: Step, way: Way) {
+  const { strength } = step, s = way === "merge" ? strength : -strength;
+  await adapterOf(step, async ({ factors: { bias, vector } }) => {
+    const numbers = await (bias ?? vector!).data<"float32">();
+    for (let i = 0; i < values.length; i++) {
+      if (bias) values[i] += s * numbers[i];
+      else if (way === "merge") values[i] *= 1 + strength * numbers[i];
+      else values[i] /= 1 + strength * numbers[i];
+    }
+  });
+}
+
+/** W′ step by step, where one needs what the ones before made. */
+async function stepwise(
+  { dtype, bytes }: { dtype: Dtype; bytes: Uint8Array },
+  uses: Uses,
+  side: "weight" | "bias",
+  way: Way,
+): Promise<Changed> {
+  const all = toFloat32(dtype, bytes) as Values, before = largestOf(all);
+  for (const { module, steps } of uses) {
+    const share = module.third === undefined ? all.length : all.length / 3;
+    const start = share * (module.third ?? 0), own = all.subarray(start, start + share);
+    for (const step of way === "merge" ? steps : steps.toReversed()) {
+      if (side === "weight") await onKernel(own, module, step, way);
+      else await onBias(own, step, way);
+    }
+  }
+  return { bytes: fromFloat32(dtype, all), largest: { before, after: largestOf(all) } };
 }
 
 /**
@@ -94,22 +192,15 @@ export async function changedTensor(
   side: "weight" | "bias",
   way: Way,
 ): Promise<Changed> {
-  const { dtype, bytes } = await checkpoint.read(key);
-  const all = toFloat32(dtype, bytes) as Values, before = largest(all);
-  for (const { module, steps } of uses) {
-    const rows = all.length / (module.third === undefined ? 1 : 3),
-      start = rows * (module.third ?? 0);
-    const own = all.subarray(start, start + rows);
-    for (const step of way === "merge" ? steps : steps.toReversed()) {
-      if (side === "weight") await onKernel(own, module, step, way);
-      else await onBias(own, step, way);
-    }
-  }
-  const after = largest(all);
+  const stored = await checkpoint.read(key), { dtype } = stored;
+  const isSum = side === "weight" && uses.every(({ steps }) => steps.every(({ sum }) => sum));
+  const changed = await (isSum ? withSum(stored, uses, way) : stepwise(stored, uses, side, way));
+  release(stored.bytes);
+  const { largest: { after } } = changed;
   if (!(after <= (dtype === "F16" ? 65519 : Number.MAX_VALUE))) {
     throw new RangeError(
       `Cannot write "${key}" as its numbers must be finite in ${dtype}: current largest is ${after}`,
     );
   }
-  return { bytes: fromFloat32(dtype, all), largest: { before, after } };
+  return changed;
 }

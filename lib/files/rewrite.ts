@@ -2,6 +2,7 @@
 import { replaceFile } from "./disk.ts";
 import { type Hashes, hashing } from "./hashes.ts";
 import { writeHeader } from "./header.ts";
+import { release } from "./release.ts";
 import type { TensorFile } from "./safetensors.ts";
 
 /** What of a file is to be another. */
@@ -61,6 +62,7 @@ export async function rewrite(
         }
         hashes?.pass(bytes);
         await put(bytes);
+        release(bytes);
       }
       onTensor?.(name);
     }
