@@ -1,149 +1,158 @@
 /**
  * The largest singular triplets of a difference of kernels, on the engine.
  *
- * Block Krylov iteration (Musco & Musco, "Randomized block Krylov methods for stronger and faster approximate
- * singular value decomposition", 2015): the space that random vectors span after being multiplied by DᵀD again and
- * again, all the steps together, nearly holds the largest right singular vectors, also where singular values
- * hardly fall. The products are the engine's, in float32, as precise as D is; the basis and what is decomposed in it
- * are float64.
+ * Subspace iteration with a Chebyshev filter (Zhou, Saad, Tiago & Chelikowsky, "Self-consistent-field calculations using
+ * Chebyshev-filtered subspace iteration", 2006): a polynomial of AᵀA that is small on [0, b] and grows as fast as any
+ * beyond, b the smallest Ritz value so far. What is as long as the kernel is the engine's, in float32, as precise as the
+ * kernel is; what is as small as the rank is float64.
  */
 import * as tf from "@tensorflow/tfjs";
+import { eigen } from "../tensor/eigen.ts";
 import { addProduct, type Matrix, matrix, multiply, transpose, whole } from "../tensor/matrix.ts";
 import { qr } from "../tensor/qr.ts";
-import { normal } from "../tensor/random.ts";
-import { type Svd, svd } from "../tensor/svd.ts";
-import { matrixOf, scoped, upload } from "./matrices.ts";
-import { type Cut, needsAll, rankBy, rulesOf } from "./rank.ts";
-import { firstOf, type Spectrum, spectrumOf } from "./spectrum.ts";
+import { generator } from "../tensor/random.ts";
+import type { Svd } from "../tensor/svd.ts";
+import { energyOf, matrixOf, scoped, upload } from "./matrices.ts";
+import { firstColumns } from "./spectrum.ts";
 
-/** How many random vectors for so many triplets. */
-const widthFor = (count: number) => count + Math.min(8, 3 + count);
-
-/** How often DᵀD is applied for few triplets and for many: even of noise the error is the least but for 10⁻⁴, and for 4·10⁻³. */
-const STEPS = { few: 6, many: 3 }, MANY = 32;
-
-/** Matrices of fewer numbers are decomposed in float64 at once. */
-const LARGE = 2 ** 15;
-
-/** Up to so short a side the products of all its rows, `AAᵀ`, cost less than the search. */
-const SHORT = 160;
-
-/** Whether so many triplets of a matrix are found faster than all. */
-function isFew([m, n]: readonly number[], count: number): boolean {
-  const short = Math.min(m, n), width = widthFor(count);
-  return m * n >= LARGE && (short <= SHORT ? width < short : (stepsOf(count) + 1) * width <= short);
+/** Triplets of a matrix, nearly. */
+export interface Leading extends Svd {
+  /** how far a singular value of the matrix is from each of `s` at the most */
+  within: Float64Array;
 }
 
-const stepsOf = (count: number) => count < MANY ? STEPS.few : STEPS.many;
+/** How many vectors for so many triplets. */
+export const widthFor = (count: number): number => count + Math.min(8, 3 + count);
 
-/** `A · x` or `Aᵀ · x` by the engine. */
-function times(a: tf.Tensor2D, x: Matrix, turned: boolean): Matrix {
-  return scoped(() => matrixOf(tf.matMul(a, upload(x), turned)));
-}
+/** How often the space is filtered at the most, and what it still gained when it was last worth it, as a share of the rest. */
+const CYCLES = 12, ENOUGH = 1e-3;
 
-/** Matrices of as many rows side by side. */
-function beside(parts: readonly Matrix[]): Matrix {
-  const { rows } = parts[0], columns = parts.reduce((sum, part) => sum + part.columns, 0);
-  const joined = matrix(rows, columns);
-  let left = 0;
-  for (const { columns: width, data } of parts) {
-    for (let i = 0; i < rows; i++) {
-      joined.data.set(data.subarray(i * width, (i + 1) * width), i * columns + left);
-    }
-    left += width;
-  }
-  return joined;
-}
+/** A filter that lifts the largest more than so far above the smallest leaves of that one nothing but float32's rounding. */
+const GROWTH = Math.acosh(1e3);
 
-/** What of y is orthogonal to a basis, as an orthonormal block; twice, as once leaves rounding. */
-function apart(y: Matrix, basis: Matrix | undefined): Matrix {
-  let block = y;
-  for (let again = 0; again < 2; again++) {
-    if (basis) {
-      const inside = multiply(basis, multiply(transpose(basis), block));
-      block = matrix(
-        block.rows,
-        block.columns,
-        block.data.map((value, i) => value - inside.data[i]),
-      );
-    }
-    block = qr(block).q;
-  }
-  return block;
-}
+/** The most that a filter multiplies by AᵀA, where all singular values are alike. */
+const STEPS = 16;
 
-/** The triplets in a space: of orthonormal columns on the short side and their images on the long one. */
-function within(basis: Matrix, image: Matrix, wide: boolean): Svd {
-  const { u, s, v } = svd(image), inner = multiply(basis, v);
-  return wide ? { u: inner, s, v: u } : { u, s, v: inner };
-}
+const FLOAT = 2 ** -24;
 
 /**
- * The leading triplets from the eigenvectors of the gram matrix, which hold them but for float32's rounding of σ₁²; A and
- * Aᵀ applied once more leave that of σ₁.
+ * `L` of `G = L Lᵀ`, inverted and transposed: `Y L⁻ᵀ` is orthonormal where `G = YᵀY`.
+ *
+ * As G is a product of float32, its columns are brought to length 1 and its diagonal is raised by as much as rounding may
+ * have lowered it; so the result is orthonormal where Y has full rank, and finite where it has not.
  */
-function byGram(a: tf.Tensor2D, count: number): Svd {
-  const wide = a.shape[0] < a.shape[1];
-  const gram = scoped(() => matrixOf(tf.matMul(a, a, !wide, wide)));
-  const near = svd(gram, { rank: widthFor(count) }).u;
-  const basis = apart(times(a, times(a, near, wide), !wide), undefined);
-  return firstOf(within(basis, times(a, basis, wide), wide), count);
+function whitening({ rows: n, data }: Matrix): Matrix {
+  const lengths = Float64Array.from({ length: n }, (_, i) => Math.sqrt(data[i * n + i]) || 1);
+  const L = matrix(n, n), inverse = matrix(n, n);
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j <= i; j++) {
+      let sum = i === j ? 1 + 2 * n * FLOAT : data[i * n + j] / (lengths[i] * lengths[j]);
+      for (let k = 0; k < j; k++) sum -= L.data[i * n + k] * L.data[j * n + k];
+      L.data[i * n + j] = i === j ? Math.sqrt(Math.max(sum, n * FLOAT)) : sum / L.data[j * n + j];
+    }
+  }
+  for (let j = 0; j < n; j++) { // column j of L⁻¹ as row j
+    for (let i = j; i < n; i++) {
+      let sum = i === j ? 1 : 0;
+      for (let k = j; k < i; k++) sum -= L.data[i * n + k] * inverse.data[j * n + k];
+      inverse.data[j * n + i] = sum / L.data[i * n + i];
+    }
+  }
+  return matrix(n, n, inverse.data.map((value, at) => value / lengths[Math.floor(at / n)]));
+}
+
+/** An orthonormal basis of the columns, as precise as float32: once more, as once leaves what rounding did. */
+function orthonormal(y: tf.Tensor2D): tf.Tensor2D {
+  return tf.tidy(() => {
+    const once = (q: tf.Tensor2D): tf.Tensor2D =>
+      tf.matMul(q, upload(whitening(matrixOf(tf.matMul(q, q, true)))));
+    return once(once(y));
+  });
+}
+
+/** Signs by chance: as good as normal numbers to begin with, and soon made. */
+function signs(rows: number, columns: number): tf.Tensor2D {
+  const next = generator(0), data = new Float32Array(rows * columns);
+  for (let i = 0; i < data.length;) {
+    let bits = Math.floor(next() * 2 ** 32);
+    for (let k = 0; k < 32 && i < data.length; k++, bits >>>= 1) data[i++] = bits & 1 ? 1 : -1;
+  }
+  return tf.tensor2d(data, [rows, columns]);
 }
 
 /** The `count` largest triplets of a matrix `[m, n]`, nearly. */
-export function leading(a: tf.Tensor2D, count: number, steps = stepsOf(count)): Svd {
-  const wide = a.shape[0] < a.shape[1], short = Math.min(...a.shape), width = widthFor(count);
-  if (short <= SHORT) return byGram(a, count);
-  const bases: Matrix[] = [], images: Matrix[] = [];
-  let block = matrix(short, width, normal([short, width], 1, 0));
-  for (let held = 0; images.length <= steps && held + width <= short; held += width) {
-    const basis = apart(block, bases.length > 0 ? beside(bases) : undefined);
-    const image = times(a, basis, wide); // on the long side
-    bases.push(basis);
-    images.push(image);
-    block = times(a, image, !wide);
-  }
-  // the best of the space spanned: eigenvectors of (DQ)ᵀ(DQ), then the SVD of their few images
-  const image = beside(images), rows = transpose(image), gram = matrix(rows.rows, rows.rows);
-  addProduct(whole(gram), whole(rows), whole(rows), 1);
-  const chosen = svd(gram, { rank: count }).u;
-  return within(multiply(beside(bases), chosen), multiply(image, chosen), wide);
-}
+export function leading(a: tf.Tensor2D, count: number): Leading {
+  return scoped(() => {
+    const wide = a.shape[0] < a.shape[1], short = Math.min(...a.shape);
+    // B is A, or Aᵀ if A is wide: vectors x of the short side, y of the long one
+    const forward = (x: tf.Tensor2D): tf.Tensor2D => tf.matMul(a, x, wide);
+    const backward = (y: tf.Tensor2D): tf.Tensor2D => tf.matMul(a, y, !wide);
+    const squared = (x: tf.Tensor2D) => tf.tidy(() => backward(forward(x))); // BᵀB x
 
-/** How many triplets are sought first where the rank is not told. */
-const FIRST = 16;
-
-/**
- * The spectrum of a matrix, as far as a cut needs it: all of it from a small matrix or for a rule that sums all of it,
- * else the leading triplets, twice as many again until the rules need no more.
- *
- * @param energy ‖A‖²
- */
-export function spectrumBy(a: tf.Tensor2D, energy: number, cut: Cut): Spectrum {
-  const { rank, ...rules } = cut, open = rulesOf(rules).length > 0;
-  if (!needsAll(cut) && (rank !== undefined || open)) {
-    const most = rank ?? Infinity;
-    for (
-      let count = open ? Math.min(FIRST, most) : most;
-      isFew(a.shape, count);
-      count = Math.min(2 * count, most)
-    ) {
-      const found = leading(a, count);
-      if (count === most || rankBy(found.s, rules, energy) < count) return partial(found, energy);
+    const width = Math.min(widthFor(count), short), energy = energyOf(a);
+    let q = orthonormal(squared(orthonormal(squared(signs(short, width)))));
+    for (let cycle = 0, held = 0; cycle < CYCLES; cycle++) {
+      const { values, vectors } = eigen(scoped(() => {
+        const image = forward(q);
+        return matrixOf(tf.matMul(image, image, true));
+      }));
+      const now = values.subarray(0, count).reduce((sum, value) => sum + value, 0);
+      if (now - held <= Math.max(ENOUGH * (energy - now), FLOAT * energy)) break;
+      held = now;
+      const [top] = values, bound = Math.max(values[width - 1], FLOAT ** 2 * top);
+      const degree = Math.floor(GROWTH / Math.acosh(2 * top / bound - 1));
+      const steps = Math.max(1, Math.min(degree, STEPS));
+      q = tf.tidy(() =>
+        orthonormal(filtered(squared, tf.matMul(q, upload(vectors)), bound, steps))
+      );
     }
-  }
-  return spectrumOf(svd(matrixOf(a)));
+    const basis = qr(matrixOf(q)).q, image = matrixOf(forward(upload(basis)));
+    const { inner, s, outer, least } = best(basis, image, count);
+    const back = matrixOf(backward(upload(outer)));
+    const missed = lengths( // of each BᵀB x − σ² x, divided by σ
+      matrix(short, count, back.data.map((value, at) => value - s[at % count] * inner.data[at])),
+    );
+    // Weyl's bound, or that of Kato and Temple for what lies above all that was left out; and float32's rounding
+    const within = missed.map((ρ, i) => {
+      const gap = s[i] ** 2 - least;
+      return 4 * FLOAT * s[0] + (gap > 0 ? Math.min(ρ, 2 * s[i] * ρ * ρ / gap) : ρ);
+    });
+    return wide ? { u: inner, s, v: outer, within } : { u: outer, s, v: inner, within };
+  });
 }
 
-/** What some of the triplets tell. */
-function partial(found: Svd, energy: number): Spectrum {
-  return {
-    s: found.s,
-    energy,
-    error: (rank) => {
-      const kept = found.s.subarray(0, rank).reduce((sum, value) => sum + value * value, 0);
-      return Math.sqrt(Math.max(0, energy - kept) / energy);
-    },
-    triplets: (rank) => firstOf(found, rank),
-  };
+/** `T_degree(2C/b − 1) x`, without the first's scale: `T_{k+1} = 2 t T_k − T_{k−1}`. */
+function filtered(
+  C: (x: tf.Tensor2D) => tf.Tensor2D,
+  x: tf.Tensor2D,
+  b: number,
+  degree: number,
+): tf.Tensor2D {
+  const t = (y: tf.Tensor2D, by: number): tf.Tensor2D =>
+    tf.sub(tf.mul(C(y), 2 * by / b), tf.mul(y, by));
+  let before = x, now = t(x, 1);
+  for (let k = 1; k < degree; k++) [before, now] = [now, tf.sub(t(now, 2), before)];
+  return now;
+}
+
+/** The largest triplets in a space: of orthonormal columns on the short side and their images on the long one. */
+function best(basis: Matrix, image: Matrix, count: number) {
+  const rows = transpose(image), gram = matrix(rows.rows, rows.rows);
+  addProduct(whole(gram), whole(rows), whole(rows), 1);
+  const { values, vectors } = eigen(gram), chosen = firstColumns(vectors, count);
+  const stretched = multiply(image, chosen);
+  const s = lengths(stretched);
+  const outer = matrix(
+    stretched.rows,
+    count,
+    stretched.data.map((value, at) => value / (s[at % count] || 1)),
+  );
+  return { inner: multiply(basis, chosen), s, outer, least: values[values.length - 1] };
+}
+
+/** ‖column‖ of each. */
+function lengths({ columns, data }: Matrix): Float64Array {
+  const squares = new Float64Array(columns);
+  for (let i = 0; i < data.length; i++) squares[i % columns] += data[i] * data[i];
+  return squares.map(Math.sqrt);
 }

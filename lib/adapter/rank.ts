@@ -104,3 +104,25 @@ export function rankBy(s: Float64Array, cut: Cut, energy = total(squares(s))): n
   const ranks = rulesOf(cut).map(([rule, p]) => RULES[rule](s, p, energy));
   return Math.max(1, Math.min(s.length, ...ranks));
 }
+
+/**
+ * {@link rankBy} of singular values that may each be off by so much, or undefined where another rank lies within that.
+ *
+ * @param energy ‖ΔW‖², where not all of them are known
+ */
+export function rankWithin(
+  { s, within }: { s: Float64Array; within: Float64Array },
+  cut: Cut,
+  energy?: number,
+): number | undefined {
+  const rank = rankBy(s, cut, energy), share = total(within) / total(s);
+  const { percentile, cumulative, ...others } = cut;
+  const same = [1, -1].every((sign) => {
+    // of a sum and its share of all, one may be too small and the other too large
+    const moved = (p?: number) => p && Math.max(0, Math.min(1, p + sign * share));
+    const shares = { percentile: moved(percentile), cumulative: moved(cumulative) };
+    const values = s.map((value, i) => Math.max(0, value - sign * within[i]));
+    return rank === Math.min(rankBy(s, shares, energy), rankBy(values, others, energy));
+  });
+  return same ? rank : undefined;
+}

@@ -7,11 +7,11 @@ import { allocate } from "./allocate.ts";
 import { bytesOf, type Stored, WIDTH } from "./bytes.ts";
 import { type Fit, fit, type Quality } from "./fit.ts";
 import { hasLowRankForm } from "./low_rank.ts";
-import { spectrumBy } from "./leading.ts";
-import { energyOf, flat, scoped, tensorOf, upload } from "./matrices.ts";
+import { energyOf, tensorOf, upload } from "./matrices.ts";
 import { plain } from "./plain.ts";
 import { type Cut, rankBy } from "./rank.ts";
 import { pairOf, type Spectrum, spectrum } from "./spectrum.ts";
+import { spectrumBy } from "./spectrum_by.ts";
 
 /** What a rank is chosen by. */
 export interface ResizeOptions extends Cut {
@@ -51,7 +51,7 @@ function price({ shape, factors: { magnitude } }: Adapter, dtype: Stored) {
 function spectrumFor(adapter: Adapter, rules: Cut): Spectrum {
   const { difference } = adapter.factors;
   if (!difference) return spectrum(adapter);
-  return scoped(() => spectrumBy(flat(difference), energyOf(difference), rules));
+  return spectrumBy(difference, energyOf(difference), rules);
 }
 
 /**

@@ -36,7 +36,7 @@ function decomposed(down: Matrix, up: Matrix): Svd {
 }
 
 /** The first n columns. */
-function columns({ rows, columns, data }: Matrix, n: number): Matrix {
+export function firstColumns({ rows, columns, data }: Matrix, n: number): Matrix {
   const first = matrix(rows, n);
   for (let i = 0; i < rows; i++) {
     first.data.set(data.subarray(i * columns, i * columns + n), i * n);
@@ -46,7 +46,7 @@ function columns({ rows, columns, data }: Matrix, n: number): Matrix {
 
 /** Of a decomposition the first triplets. */
 export function firstOf({ u, s, v }: Svd, rank: number): Svd {
-  return { u: columns(u, rank), s: s.subarray(0, rank), v: columns(v, rank) };
+  return { u: firstColumns(u, rank), s: s.subarray(0, rank), v: firstColumns(v, rank) };
 }
 
 /** Triplets as `down` `[k·I/G, r]` and `up` `[r, O]`, each side with √σ of every σ: of like size, which float16 needs. */
@@ -58,7 +58,7 @@ export function pairOf({ u, s, v }: Svd): { down: Matrix; up: Matrix } {
 }
 
 /** What all singular values tell, and the first triplets where they are asked for. */
-function complete(s: Float64Array, triplets: (rank: number) => Svd): Spectrum {
+export function complete(s: Float64Array, triplets: (rank: number) => Svd): Spectrum {
   const energy = s.reduce((sum, value) => sum + value * value, 0);
   return { s, energy, error: (rank) => lost(s, rank), triplets };
 }

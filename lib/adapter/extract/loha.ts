@@ -12,10 +12,10 @@ import { normal, subseed } from "../../tensor/random.ts";
 import { outputs, size } from "../../tensor/shape.ts";
 import { WIDTH } from "../bytes.ts";
 import { fit } from "../fit.ts";
-import { spectrumBy } from "../leading.ts";
 import { energyOf, flat, matrixOf, scoped, tensorOf, upload } from "../matrices.ts";
 import { plain } from "../plain.ts";
 import { pairOf } from "../spectrum.ts";
+import { spectrumBy } from "../spectrum_by.ts";
 import { type Difference, errorOf } from "./difference.ts";
 import type { Choice, Extracted, ExtractOptions } from "./options.ts";
 
@@ -171,7 +171,7 @@ function* starts(
     matrix(rows, rank, normal([rows, rank], std, subseed(seed, name)));
   const nearest = (kernel: tf.Tensor) =>
     scoped((): Half => {
-      const found = spectrumBy(flat(kernel), energyOf(kernel), { rank });
+      const found = spectrumBy(kernel, energyOf(kernel), { rank });
       const { down: p, up } = pairOf(found.triplets(rank));
       return { p, q: transpose(up) };
     });

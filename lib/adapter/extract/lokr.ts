@@ -13,10 +13,10 @@ import { type Matrix, matrix, multiply } from "../../tensor/matrix.ts";
 import { inputs, outputs, type Shape, size, space } from "../../tensor/shape.ts";
 import { WIDTH } from "../bytes.ts";
 import { fit } from "../fit.ts";
-import { spectrumBy } from "../leading.ts";
 import { matrixOf, scoped, tensorOf, upload } from "../matrices.ts";
 import { plain } from "../plain.ts";
 import { pairOf, type Spectrum } from "../spectrum.ts";
+import { spectrumBy } from "../spectrum_by.ts";
 import { type Difference, errorOf } from "./difference.ts";
 import type { Choice, Extracted, ExtractOptions } from "./options.ts";
 

@@ -6,11 +6,11 @@ import type { Svd } from "../../tensor/svd.ts";
 import { tucker as product } from "../../tensor/tucker.ts";
 import { WIDTH } from "../bytes.ts";
 import { fit } from "../fit.ts";
-import { spectrumBy } from "../leading.ts";
 import { flat, tensorOf, upload } from "../matrices.ts";
 import { plain } from "../plain.ts";
 import { type Cut, rankBy } from "../rank.ts";
 import { pairOf } from "../spectrum.ts";
+import { spectrumBy } from "../spectrum_by.ts";
 import { type Difference, errorOf } from "./difference.ts";
 import { extractFull } from "./full.ts";
 import type { Choice, Extracted, ExtractOptions } from "./options.ts";
@@ -51,7 +51,7 @@ export function extractLora(d: Difference, options: ExtractOptions = {}): Extrac
   const most = Math.min(options.rank ?? Infinity, lycoris || cored ? least : Infinity);
   const cut: Cut = most < Infinity ? { ...options, rank: most } : options;
 
-  const found = spectrumBy(flat(tensor), energy, cut), rank = rankBy(found.s, cut, energy);
+  const found = spectrumBy(tensor, energy, cut), rank = rankBy(found.s, cut, found.energy);
   if (isWhole(d, rank, options)) return { ...extractFull(d), s: found.s };
   const triplets = found.triplets(rank);
   const factors = cored
@@ -88,7 +88,7 @@ export function loraChoices(d: Difference, options: ExtractOptions): Choice[] {
   const { shape, tensor, energy } = d, width = WIDTH[options.dtype ?? "f32"];
   const rows = size(shape) / outputs(shape), each = width * (rows + outputs(shape));
   const most = Math.min(options.rank ?? Infinity, MOST, rows, outputs(shape));
-  const found = spectrumBy(flat(tensor), energy, { rank: most });
+  const found = spectrumBy(tensor, energy, { rank: most });
   return Array.from({ length: Math.min(most, found.s.length) }, (_, i) => ({
     algorithm: "lora",
     options: { rank: i + 1, whole: "never" },

@@ -1,0 +1,111 @@
+/** The spectrum of a kernel as far as rules of a rank need it, with the rank that all of it would give. */
+import * as tf from "@tensorflow/tfjs";
+import { eigenvalues } from "../tensor/eigen.ts";
+import { addProduct, type Matrix, matrix, rows, transpose } from "../tensor/matrix.ts";
+import { outputs } from "../tensor/shape.ts";
+import { type Svd, svd } from "../tensor/svd.ts";
+import { leading, widthFor } from "./leading.ts";
+import { flat, matrixOf, scoped } from "./matrices.ts";
+import { type Cut, needsAll, rankWithin, rulesOf } from "./rank.ts";
+import { complete, firstOf, type Spectrum, spectrumOf } from "./spectrum.ts";
+
+/** Kernels of fewer numbers are decomposed in float64 at once. */
+const LARGE = 2 ** 15;
+
+/** How many triplets are sought first where a rule tells the rank, how many times more then, and up to what share of all. */
+const FIRST = 16, MORE = 4, SHARE = 1 / 8;
+
+/** What AᵀA and its eigenvalues lose to rounding, in units of it and of σ₁²: up to seven were measured, on every engine. */
+const ROUNDING = 16;
+
+/**
+ * The spectrum of a kernel as one matrix. Where a rank is told, its leading triplets; for a rule leading ones, more again
+ * until it needs no more; and all singular values where that becomes many, or the rule sums all of them.
+ *
+ * What is found comes with how far off it may be, from residuals or rounding. Where another rank lies within that, more is
+ * found, at last all singular values in float64: the rank is that of the exact ones.
+ *
+ * @param kernel read again for the triplets of a rank
+ * @param energy ‖kernel‖²
+ */
+export function spectrumBy(kernel: tf.Tensor, energy: number, cut: Cut): Spectrum {
+  const { rank, ...rules } = cut, open = rulesOf(rules).length > 0;
+  const columns = outputs(kernel.shape), short = Math.min(columns, kernel.size / columns);
+  const isFew = (count: number) => kernel.size >= LARGE && 2 * widthFor(count) <= short;
+  const use = <T>(make: (a: tf.Tensor2D) => T) => scoped(() => make(flat(kernel)));
+
+  if (open && kernel.size >= LARGE) {
+    const most = rank ?? Infinity;
+    let count = Math.min(FIRST, most);
+    for (; !needsAll(cut) && count <= SHARE * short; count = Math.min(MORE * count, most)) {
+      const found = use((a) => leading(a, count)), known = rankWithin(found, rules, energy);
+      if (count === most || (known ?? count) < count) return partial(found, energy);
+    }
+    for (const values of [roughValues, exactValues]) {
+      const found = use(values);
+      if (rankWithin(found, cut) === undefined) continue;
+      return complete(
+        found.s,
+        (rank) => use((a) => isFew(rank) ? leading(a, rank) : firstOf(svd(matrixOf(a)), rank)),
+      );
+    }
+  }
+  if (!open && rank !== undefined && isFew(rank)) {
+    return partial(use((a) => leading(a, rank)), energy);
+  }
+  return spectrumOf(svd(use(matrixOf)));
+}
+
+/** The roots of eigenvalues that rounding has moved by such a share of the largest at the most. */
+function rootsOf(
+  values: Float64Array,
+  rounding: number,
+): { s: Float64Array; within: Float64Array } {
+  const s = values.map((value) => Math.sqrt(Math.max(0, value))), off = rounding * values[0];
+  return { s, within: s.map((σ) => Math.min(Math.sqrt(off), off / (2 * σ))) };
+}
+
+/** All singular values, from the products of the short side, `AᵀA`, in float32. */
+function roughValues(a: tf.Tensor2D): { s: Float64Array; within: Float64Array } {
+  const wide = a.shape[0] < a.shape[1];
+  return rootsOf(eigenvalues(matrixOf(tf.matMul(a, a, !wide, wide))), ROUNDING * 2 ** -24);
+}
+
+/** How many rows of the long side are in float64 at a time. */
+const RUN = 512;
+
+/** The same with products in float64. */
+function exactValues(a: tf.Tensor2D): { s: Float64Array; within: Float64Array } {
+  const wide = a.shape[0] < a.shape[1], [long, short] = wide ? [a.shape[1], a.shape[0]] : a.shape;
+  const gram = matrix(short, short);
+  for (let from = 0; from < long; from += RUN) {
+    const count = Math.min(RUN, long - from);
+    const part = scoped(() =>
+      matrixOf(tf.slice(a, wide ? [0, from] : [from, 0], wide ? [short, count] : [count, short]))
+    );
+    addOwn(gram, wide ? part : transpose(part));
+  }
+  return rootsOf(eigenvalues(gram), ROUNDING * 2 ** -53);
+}
+
+/** `G ← G + X Xᵀ`, below the diagonal, where it is read. */
+function addOwn(gram: Matrix, x: Matrix): void {
+  const strip = 64;
+  for (let top = 0; top < x.rows; top += strip) {
+    const bottom = Math.min(top + strip, x.rows), target = rows(gram, top, bottom);
+    addProduct({ ...target, columns: bottom }, rows(x, top, bottom), rows(x, 0, bottom), 1);
+  }
+}
+
+/** What some of the triplets tell. */
+function partial(found: Svd, energy: number): Spectrum {
+  return {
+    s: found.s,
+    energy,
+    error: (rank) => {
+      const kept = found.s.subarray(0, rank).reduce((sum, value) => sum + value * value, 0);
+      return Math.sqrt(Math.max(0, energy - kept) / energy);
+    },
+    triplets: (rank) => firstOf(found, rank),
+  };
+}
