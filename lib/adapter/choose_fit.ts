@@ -54,7 +54,7 @@ const ALL: readonly Extractable[] = ["lora", "lokr", "ia3", "full"];
 const BETTER = 1.1;
 
 /** All that an extraction is told, as the settings of the adapter that comes of it. */
-function settingsOf(shape: Shape, extraction: ExtractOptions): Trial["settings"] {
+function settingsOf(extraction: ExtractOptions): Trial["settings"] {
   const { algorithm = "lora", rank, factor, tucker, onInput } = extraction;
   const whole = algorithm === "lokr" && rank === undefined;
   return {
@@ -69,7 +69,7 @@ function settingsOf(shape: Shape, extraction: ExtractOptions): Trial["settings"]
 }
 
 function trial(shape: Shape, extraction: ExtractOptions, expected: number): Trial {
-  const settings = settingsOf(shape, extraction), { algorithm, rank, ...options } = settings;
+  const settings = settingsOf(extraction), { algorithm, rank, ...options } = settings;
   const { parameters } = rowOf(algorithm).algorithm.cost(shape, rank, options as ModuleSettings);
   return { settings, extraction, expected, parameters };
 }

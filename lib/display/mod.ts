@@ -8,6 +8,7 @@
  * @module
  */
 export { card } from "./card.ts";
+export { choiceFigure, choiceRows } from "./choices.ts";
 export { images } from "./images.ts";
 export { livePlot, smoothed } from "./live.ts";
 export { math } from "./math.ts";
