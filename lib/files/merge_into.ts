@@ -184,10 +184,8 @@ const sameNote = (a: Note, b: Note) =>
  */
 function withoutLast(before: readonly Note[], gone: readonly Note[]): readonly Note[] {
   if (before.length === 0) return [];
-  const last = before.slice(-gone.length);
-  if (last.length === gone.length && last.every((note, i) => sameNote(note, gone[i]))) {
-    return before.slice(0, -gone.length);
-  }
+  const left = before.length - gone.length, last = before.slice(Math.max(0, left));
+  if (left >= 0 && last.every((note, i) => sameNote(note, gone[i]))) return before.slice(0, left);
   throw new RangeError(
     `Cannot unmerge ${JSON.stringify(gone)} as the last that were merged go first: ` +
       `current ${MERGED} is ${JSON.stringify(before)}`,

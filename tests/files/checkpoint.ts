@@ -10,6 +10,7 @@ import {
   readBias,
   readKernel,
 } from "../../lib/files/checkpoint.ts";
+import { modelIn, modulesOf } from "../../lib/files/checkpoint_modules.ts";
 import { lookup, namesOf } from "../../lib/files/names.ts";
 import { serialize, type TensorView } from "../../lib/files/safetensors.ts";
 import { leakless } from "../support/close.ts";
@@ -74,6 +75,34 @@ for (const name of ["tiny", "tiny_xl"]) {
       assert.is(module.transposed, ldm!.transposed);
     }
   });
+}
+
+for (const model of ["sd15", "sd21", "sdxl"] as const) {
+  checkpoints(
+    `${model}'s keys lead back to every module and all its names, as CompVis or diffusers`,
+    () => {
+      const all = namesOf(model), square = ones(3, 3);
+      const keys = {
+        ldm: all.flatMap(({ ldm }) => [ldm!.weight, ...(ldm!.bias ? [ldm!.bias] : [])]),
+        diffusers: all.flatMap(({ diffusers }) => [`${diffusers}.weight`, `${diffusers}.bias`]),
+      };
+      for (const [layout, own] of Object.entries(keys)) {
+        const modules = modulesOf(new Map(own.map((key) => [key, square])));
+        assert.equal(
+          [...modules.keys()].sort(),
+          all.map(({ diffusers }) => diffusers).sort(),
+          layout,
+        );
+        const names = lookup(modelIn(modules));
+        for (const { diffusers, kohya, flat, sgm = flat, ldm } of all) {
+          for (const name of [kohya, flat, sgm, diffusers]) {
+            assert.is(names.get(name)?.diffusers, diffusers, `${layout} ${name}`);
+          }
+          if (layout === "ldm") assert.is(modules.get(diffusers)!.third, ldm!.third);
+        }
+      }
+    },
+  );
 }
 
 check("other networks have their own names, and kohya's for them", async () => {
