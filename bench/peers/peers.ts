@@ -12,20 +12,24 @@ import { table } from "../../lib/display/table.ts";
 import { fits, PLACES, RANKS, type Way, WAYS } from "../support/cases.ts";
 import { type Child, child } from "./child.ts";
 import { checkEnvironment, python } from "./environment.ts";
+import { markdown } from "./markdown.ts";
 import { type Row, targets } from "./targets.ts";
 import type { Task } from "./task.ts";
 
 const HELP = `Times this library's training steps beside LyCORIS's on torch.
 
-  deno task bench:peers [--json FILE] [--quick] [--case WORDS] [--engine NAME] [--threads N] [--rounds N] [--no-memory]
+  deno task bench:peers [--json FILE] [--markdown FILE] [--quick] [--case WORDS] [--engine NAME] [--threads N]
+                        [--rounds N] [--budget MS] [--no-memory]
 
-  --json FILE    writes the rows as JSON
-  --quick        rank 8, the two smallest layers and the whole step, short turns: shows that it works
-  --case WORDS   only cases whose name has every one of these words, as in "1×1 lora"
-  --engine NAME  this library's engine; default the fastest that this machine has
-  --threads N    of both sides; default the cores
-  --rounds N     turns of each side in each case; default 3
-  --no-memory    leaves the peaks of memory out
+  --json FILE      writes the rows as JSON
+  --markdown FILE  writes the table and what it says of the targets as Markdown
+  --quick          rank 8, the two smallest layers and the whole step, short turns: shows that it works
+  --case WORDS     only cases whose name has every one of these words, as in "1×1 lora"
+  --engine NAME    this library's engine; default the fastest that this machine has
+  --threads N      of both sides; default the cores
+  --rounds N       turns of each side in each case; default 3
+  --budget MS      milliseconds of a turn, in which there are two steps at least; default 120
+  --no-memory      leaves the peaks of memory out
 
 Example: deno task bench:peers --json out.json --case "linear lokr"`;
 
@@ -33,11 +37,13 @@ const { values } = parseArgs({
   args: process.argv.slice(2),
   options: {
     json: { type: "string" },
+    markdown: { type: "string" },
     quick: { type: "boolean", default: false },
     case: { type: "string", default: "" },
     engine: { type: "string", default: "auto" },
     threads: { type: "string", default: String(availableParallelism()) },
     rounds: { type: "string", default: "3" },
+    budget: { type: "string", default: "120" },
     "no-memory": { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
@@ -88,7 +94,7 @@ interface Sides {
 
 async function rowOf(one: Case, { ours, theirs, fresh, forks }: Sides): Promise<Row> {
   const { name, place, way, rank } = one, task = { place, way, rank };
-  const rounds = Number(values.rounds), budget = values.quick ? 60 : 200;
+  const rounds = Number(values.rounds), budget = values.quick ? 60 : Number(values.budget);
   const all = modes(one), best = all.map(() => Infinity);
   let own = Infinity;
   const number = (value: number | undefined, error: string | undefined) => {
@@ -172,11 +178,15 @@ async function main(): Promise<void> {
       bar.step(1, `${one.name} ${one.way.name}`);
     }
     bar.done();
-    console.log(`${ours.ready}; ${theirs.ready}; ${threads} threads; ${cpus()[0].model}`);
-    console.log(
+    const about = [
+      `${ours.ready}; ${theirs.ready}; ${threads} threads; ${cpus()[0].model}`,
       `Load ${before} before, ${load()} after (this bench itself makes up to ${threads}).`,
-    );
-    console.log(`${table(rows.map(show))}\n\n${targets(rows)}`);
+    ];
+    console.log(`${about.join("\n")}\n${table(rows.map(show))}\n\n${targets(rows)}`);
+    if (values.markdown) {
+      const date = new Date().toISOString().slice(0, 10);
+      await writeFile(values.markdown, markdown([date, ...about], rows.map(show), targets(rows)));
+    }
   } finally {
     for (const one of started) one.end();
   }
