@@ -1,9 +1,9 @@
 /**
  * Runs the chapters of notebooks/: a type check of their joined cells, then every cell in a fresh kernel.
  *
- * `tests/notebooks.ts [--write] [WORD ...]` keeps the chapters whose name contains one of the words. They run in a
- * copy; with `--write` their outputs are written back. With LOWRANK_QUICK=1 chapters train less.
- * The last line is `N passed, N failed`.
+ * `tests/notebooks.ts [--write] [--folder FOLDER] [WORD ...]` keeps the chapters whose name contains one of the words,
+ * of another folder if one is told. They run in a copy; with `--write` their outputs are written back. With
+ * LOWRANK_QUICK=1 chapters train less. The last line is `N passed, N failed`.
  */
 import { spawn } from "node:child_process";
 import { copyFile, cp, readdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -11,14 +11,20 @@ import { basename, join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { prepare } from "../tools/kernel/environment.ts";
 
 type Cell = { cell_type: "code" | "markdown"; source: string | string[] };
 type Result = { chapter: string; seconds: number; cell?: number; error?: string };
 
-const root = fileURLToPath(new URL("..", import.meta.url)), notebooks = join(root, "notebooks");
-const write = process.argv.includes("--write");
-const words = process.argv.slice(2).filter((word) => !word.startsWith("--"));
+const root = fileURLToPath(new URL("..", import.meta.url));
+const { values: { write, folder: notebooks }, positionals: words } = parseArgs({
+  allowPositionals: true,
+  options: {
+    write: { type: "boolean", default: false },
+    folder: { type: "string", default: join(root, "notebooks") },
+  },
+});
 
 /** The code cells of a chapter as one module, and for each of its lines the cell that it is from. */
 async function joined(path: string): Promise<{ text: string; cellOf: number[] }> {

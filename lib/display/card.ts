@@ -1,23 +1,26 @@
-/** An adapter at a glance: what it is, its shapes, parameters and share, its length and its spectrum. */
-import * as tf from "@tensorflow/tfjs";
+/** Adapters at a glance: what they are, their shapes, parameters and share, their length and their spectrum. */
+import type * as tf from "@tensorflow/tfjs";
 import { type Adapter, parameters, scale, tensors } from "../adapter/adapter.ts";
-import { delta } from "../adapter/merge.ts";
+import type { AttachedModel } from "../layers/model.ts";
 import type { Attached } from "../layers/site.ts";
-import { matrix } from "../tensor/matrix.ts";
-import { outputs, show, size } from "../tensor/shape.ts";
-import { svd } from "../tensor/svd.ts";
-import { DISPLAY, type Shown, shown } from "./bundle.ts";
-import { table as html } from "./rows.ts";
-import { table } from "./table.ts";
+import { type Shape, show, size } from "../tensor/shape.ts";
+import { type Shown, shown } from "./bundle.ts";
+import { glance } from "./glance.ts";
+import { markup } from "./rows.ts";
+import { type Row, table } from "./table.ts";
 import { COLORS } from "./theme.ts";
 
-/** Numbers of a ΔW beyond which its spectrum takes longer than a glance. */
-const LARGEST = 400_000;
-/** Singular values that a thumbnail shows. */
-const BARS = 32;
+/** One adapter, one on a layer, those of a model, or those of a file by their names. */
+export type Subject = Adapter | Attached | AttachedModel | ReadonlyMap<string, Adapter>;
+
+/** Singular values that a thumbnail shows, and its size in pixels. */
+const BARS = 32, BAR = 3, HEIGHT = 24;
+/** Adapters that are told of one by one. */
+const ROWS = 16;
 
 /**
- * Shows an adapter, or one attached to a layer.
+ * Shows an adapter, one attached to a layer, or all those of a model or a file. In a notebook's cell such a value shows
+ * itself like this when it stands alone in the last line.
  *
  * @param base the kernel of a bare adapter, where its ΔW depends on one
  *
@@ -31,60 +34,68 @@ const BARS = 32;
  * assert.match(text, "5,632"); // 8 · (9 · 64 + 128) parameters
  * ```
  */
-export function card(
-  subject: Adapter | Attached,
-  base?: tf.Tensor,
-): Shown & { toString(): string } {
-  const attached = "adapter" in subject ? subject : undefined;
-  const adapter = attached ? attached.adapter : subject as Adapter;
+export function card(subject: Subject, base?: tf.Tensor): Shown & { toString(): string } {
+  if (subject instanceof Map) return many(subject);
+  if ("attached" in subject) return many(subject.attached);
+  const { row, bars } = told(subject as Adapter | Attached, base);
+  const factors = tensors(adapterOf(subject as Adapter | Attached))
+    .map(([name, { shape }]) => `${name} ${show(shape)}`).join(", ");
+  const rows = [{ ...row, factors }];
+  return shown({ "text/html": markup(rows, { spectrum: [bars] }), "text/plain": table(rows) });
+}
+
+const adapterOf = (one: Adapter | Attached): Adapter => "adapter" in one ? one.adapter : one;
+
+/** What is told of one, and its spectrum as a drawing. */
+function told(one: Adapter | Attached, base?: tf.Tensor): { row: Row; bars: string } {
+  const attached = "adapter" in one ? one : undefined, adapter = adapterOf(one);
   const { algorithm, shape, rank } = adapter, count = parameters(adapter);
-  const values = differenceOf(attached, adapter, base);
-  const norm = values && Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0));
+  const { norm, singularValues } = glance(adapter, base, attached && (() => attached.delta()));
   const row = {
     adapter: algorithm + (attached ? ` on ${attached.layer.name}` : ""),
     kernel: show(shape),
     rank,
     scale: scale(adapter),
-    factors: tensors(adapter).map(([name, tensor]) => `${name} ${show(tensor.shape)}`).join(", "),
+    ...(attached && { strength: attached.strength }),
     parameters: count,
-    share: `${(100 * count / size(shape)).toFixed(1)} %`,
+    share: shareOf(count, shape),
     "‖ΔW‖": norm === undefined ? "" : norm.toPrecision(3),
   };
-  const bars = values && norm && values.length <= LARGEST
-    ? thumbnail(
-      svd(matrix(values.length / outputs(shape), outputs(shape), values), { rank: 1 }).spectrum,
-    )
-    : "";
-  const bundle = html([row])[DISPLAY]() as Record<string, string>;
-  return shown({ "text/html": bundle["text/html"] + bars, "text/plain": table([row]) });
+  return { row, bars: norm && singularValues ? thumbnail(singularValues) : "" };
 }
 
-/** The numbers of ΔW, where it can be told. */
-function differenceOf(
-  attached: Attached | undefined,
-  adapter: Adapter,
-  base: tf.Tensor | undefined,
-): Float32Array | undefined {
-  try {
-    return tf.tidy(() =>
-      (attached ? attached.delta() : delta(adapter, base)).dataSync()
-    ) as Float32Array;
-  } catch (error) {
-    if (error instanceof TypeError && !base) return undefined; // depends on a base that is not at hand
-    throw error;
-  }
+/** Parameters as a share of a kernel's numbers; nothing where a file does not tell its shape. */
+function shareOf(parameters: number, ...shapes: Shape[]): string {
+  if (shapes.flat().includes(-1)) return "";
+  const numbers = shapes.reduce((sum, shape) => sum + size(shape), 0);
+  return `${(100 * parameters / numbers).toFixed(1)} %`;
+}
+
+/** All of them in a row of their own, as far as there is room, and what they are together. */
+function many(named: ReadonlyMap<string, Adapter | Attached>): Shown & { toString(): string } {
+  const adapters = [...named.values()].map(adapterOf);
+  const count = adapters.reduce((sum, adapter) => sum + parameters(adapter), 0);
+  const share = shareOf(count, ...adapters.map(({ shape }) => shape));
+  const first = [...named].slice(0, ROWS).map(([name, one]) => {
+    const { row, bars } = told(one);
+    return { row: { layer: name, ...row, adapter: adapterOf(one).algorithm }, bars };
+  });
+  const rest = named.size - first.length;
+  const rows: Row[] = [
+    ...first.map(({ row }) => row),
+    ...(rest > 0 ? [{ layer: `and ${rest} more` }] : []),
+    { layer: "together", parameters: count, share },
+  ];
+  const spectrum = first.map(({ bars }) => bars);
+  return shown({ "text/html": markup(rows, { spectrum }), "text/plain": table(rows) });
 }
 
 /** Singular values as bars, as shares of the largest. */
-function thumbnail(spectrum: Float64Array): string {
-  const bars = [...spectrum.subarray(0, BARS)].map((s, i) => {
-    const height = 40 * s / spectrum[0];
-    return `<rect x="${5 * i}" y="${(40 - height).toFixed(1)}" width="4" height="${
-      height.toFixed(1)
-    }"/>`;
+function thumbnail(singularValues: Float64Array): string {
+  const bars = [...singularValues.subarray(0, BARS)].map((s, i) => {
+    const height = HEIGHT * s / singularValues[0], y = (HEIGHT - height).toFixed(1);
+    return `<rect x="${(BAR + 1) * i}" y="${y}" width="${BAR}" height="${height.toFixed(1)}"/>`;
   });
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${5 * BARS}" height="40" fill="${
-    COLORS[0]
-  }">` +
-    `<title>singular values of ΔW</title>${bars.join("")}</svg>`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${(BAR + 1) * BARS}" height="${HEIGHT}" ` +
+    `fill="${COLORS[0]}"><title>singular values of ΔW</title>${bars.join("")}</svg>`;
 }

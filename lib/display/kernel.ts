@@ -31,3 +31,23 @@ export function place(): (bundle: Bundle) => Promise<void> {
     return last = last.then(() => kernel()?.broadcast(message, content));
   };
 }
+
+/** What the kernel's own code calls with the value of a cell's last expression. */
+interface Results {
+  broadcastResult?(count: number, value: unknown): Promise<void>;
+}
+
+/**
+ * From now on a cell's value is shown as the one that `present` gives for it, if it gives one.
+ *
+ * Deno tells of no way for values that are plain to be shown otherwise than it does: this is the way of its kernel that
+ * the notebooks run on, and where another has none they are shown as plain values.
+ */
+export function presenting(present: (value: unknown) => unknown): void {
+  const { Deno } = globalThis as {
+    Deno?: { internal?: symbol; [key: symbol]: { jupyter?: Results } | undefined };
+  };
+  const results = Deno?.internal && Deno[Deno.internal]?.jupyter, show = results?.broadcastResult;
+  if (!results || !show) return;
+  results.broadcastResult = (count, value) => show(count, present(value) ?? value);
+}

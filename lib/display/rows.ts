@@ -15,15 +15,31 @@ import { columnsOf, type Row, table as text } from "./table.ts";
  * ```
  */
 export function table(rows: readonly Row[]): Shown & { toString(): string } {
-  const columns = columnsOf(rows);
-  const line = (tag: "th" | "td", cells: string[]) =>
-    "<tr>" + cells.map((cell, i) =>
-      `<${tag} style="text-align:${columns[i].right ? "right" : "left"}">${escaped(cell)}</${tag}>`
-    ).join("") + "</tr>";
-  const head = line("th", columns.map(({ heading }) => heading));
-  const body = rows.map((_, n) => line("td", columns.map(({ cells }) => cells[n])));
-  return shown({
-    "text/html": `<table>\n<thead>${head}</thead>\n<tbody>\n${body.join("\n")}\n</tbody>\n</table>`,
-    "text/plain": text(rows),
-  });
+  return shown({ "text/html": markup(rows), "text/plain": text(rows) });
+}
+
+/**
+ * Rows as HTML.
+ *
+ * @param drawings further columns by their headings: their cells, row after row, are HTML already
+ */
+export function markup(
+  rows: readonly Row[],
+  drawings: Readonly<Record<string, readonly string[]>> = {},
+): string {
+  const cell = (tag: "th" | "td", content: string, right = false) =>
+    `<${tag} style="text-align:${right ? "right" : "left"}">${content}</${tag}>`;
+  const columns = columnsOf(rows), drawn = Object.entries(drawings);
+  const line = (
+    tag: "th" | "td",
+    text: (column: typeof columns[number]) => string,
+    drawing: (column: typeof drawn[number]) => string,
+  ) =>
+    "<tr>" + columns.map((column) => cell(tag, escaped(text(column)), column.right)).join("") +
+    drawn.map((column) => cell(tag, drawing(column))).join("") + "</tr>";
+  const head = line("th", ({ heading }) => heading, ([heading]) => escaped(heading));
+  const body = rows.map((_, n) =>
+    line("td", ({ cells }) => cells[n], ([, cells]) => cells[n] ?? "")
+  );
+  return `<table>\n<thead>${head}</thead>\n<tbody>\n${body.join("\n")}\n</tbody>\n</table>`;
 }
