@@ -1,9 +1,10 @@
 /**
- * AUTOMATIC1111's webui 1.10, `extensions-builtin/Lora`.
+ * AUTOMATIC1111's webui 1.8 to 1.10, `extensions-builtin/Lora`; where they differ, the older: what is right there is
+ * right in all.
  *
  * What fails in a layer is counted and passed over; keys of no kind that it knows make the whole file fail. An OFT of
- * constraint 0, LyCORIS's default, has its Q clamped to 0: copies of `network_oft.py` that skip the clamp at 0 read it
- * as it was trained.
+ * constraint 0, LyCORIS's default, has its Q clamped to 0, which the `network_oft.py` of 1.10 does not do; that one
+ * reads a BOFT by its new key too, at strength 1.
  */
 import * as tf from "@tensorflow/tfjs";
 import type { Torch } from "../layout.ts";
@@ -51,9 +52,11 @@ const RULES: [suffixes: string[][], read: (torch: Torch) => Change][] = [
   ],
   [[["weight"]], (torch) => {
     const { weight: w, on_input } = torch, onInput = numberOf(on_input) !== 0;
-    // a convolution's [1, n, 1, 1] becomes a column of two axes, which meets the kernel's last two
     return finalized(torch, undefined, (W) => {
-      if (!onInput && W.rank > 2) refuse("it fails on convolutions, and passes the layer over");
+      // a convolution's [1, n, 1, 1] becomes a column of two axes, which meets the kernel's last two
+      if (!onInput && W.rank > 2 && W.shape[2] !== w.size) {
+        refuse("it fails on convolutions, and passes the layer over");
+      }
       return tf.mul(W, onInput ? w : tf.reshape(w, [-1, 1]));
     });
   }],
@@ -99,7 +102,7 @@ const ruleOf = (suffixes: readonly string[]) =>
   RULES.find(([kinds]) => kinds.some((kind) => kind.every((suffix) => suffixes.includes(suffix))));
 
 export const automatic1111: Host = {
-  title: "AUTOMATIC1111 1.10",
+  title: "AUTOMATIC1111 1.8 to 1.10",
   dialect: "kohya",
   open: ({ dialect, modules }, sight) => {
     if (dialect !== "kohya") refuse("it finds no module under keys of this dialect");

@@ -17,9 +17,17 @@ function guessed([a, b]: number[], [c, d]: number[], longest2: number): number {
 /**
  * Throws, with the reason, unless the module that it builds for a kernel has the tensors of the file.
  *
- * @param shape of the kernel, `[O, I, …k]`
+ * @param shape of the kernel, `[O, I, …k]`; a matrix may be a convolution's of 3 × 3 whose file does not tell
  */
-export function checkLokr(torch: Torch, [O, I, ...k]: Shape): void {
+export function checkLokr(torch: Torch, shape: Shape): void {
+  const [O, I] = shape, wide = [O, I / 9, 3, 3];
+  const reason = misbuilt(torch, shape);
+  if (!reason || shape.length === 2 && I % 9 === 0 && !misbuilt(torch, wide)) return;
+  refuse(reason);
+}
+
+/** What is wrong with the module that it builds. */
+function misbuilt(torch: Torch, [O, I, ...k]: Shape): string | undefined {
   const { lokr_w1: w1, lokr_w1_a: a1, lokr_w1_b: b1 } = torch;
   const { lokr_w2: w2, lokr_w2_a: a2, lokr_w2_b: b2, lokr_t2: t2 } = torch;
   const one = w1 ? w1.shape : [a1.shape[0], b1.shape[1]!];
@@ -40,8 +48,6 @@ export function checkLokr(torch: Torch, [O, I, ...k]: Shape): void {
     Boolean(w1) !== whole1 || Boolean(w2) !== whole2 || !same(found1, expected1) ||
     !same(found2, expected2)
   ) {
-    refuse(
-      `it guesses factor ${factor} and rank ${rank} from the shapes, and the module that it builds has others`,
-    );
+    return `it guesses factor ${factor} and rank ${rank} from the shapes, and builds other tensors`;
   }
 }
