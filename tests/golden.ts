@@ -23,7 +23,12 @@ if (!existsSync(folder)) {
   console.error(`Cannot compare with "${folder}" as it must be a folder of fixtures`);
   process.exit(2);
 }
-await engine.use(values.engine as Parameters<typeof engine.use>[0]);
+try {
+  await engine.use(values.engine as Parameters<typeof engine.use>[0]);
+} catch (error) {
+  console.error((error as Error).message);
+  process.exit(2);
+}
 
 const count = { passed: 0, failed: 0, skipped: 0 };
 for (const check of [cases, wholeFiles]) {

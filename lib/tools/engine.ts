@@ -9,6 +9,10 @@ import * as engine from "../engines/engine.ts";
 import { install, INSTALLABLE, type Tell, uninstall } from "../engines/install.ts";
 import { measure, type Speed } from "../engines/measure.ts";
 
+/** What is to be done for the engine whose library comes with the system. */
+const WEBGPU = `webgpu takes no more than the driver of a card;
+without a card, for tests: apt-get install mesa-vulkan-drivers libvulkan1, and LOWRANK_WEBGPU_SOFTWARE=1`;
+
 const HELP = `What computes under TensorFlow.js on this machine.
 
   deno task engine [--json]              every engine: whether it starts, and its speed
@@ -19,7 +23,7 @@ const HELP = `What computes under TensorFlow.js on this machine.
   deno task engine uninstall NAME        removes it from there
 
   --cuda         tensorflow for NVIDIA's cards, 5 GB on the disk
-pip downloads the library: Python must be installed.
+pip downloads the library: Python must be installed. ${WEBGPU}
 Example: deno task engine install onednn`;
 
 /** What `measure` prints. */
@@ -135,6 +139,7 @@ async function main(): Promise<void> {
       await engine.use(name as engine.EngineName);
       return console.log(JSON.stringify({ ...await measure(), device: engine.device() }));
     case "install":
+      if (name === "webgpu") return console.log(WEBGPU);
       return console.log(await installShown(name, values.cuda));
     case "uninstall": {
       const { folder, changed } = await uninstall(name);
