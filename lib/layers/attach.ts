@@ -15,7 +15,7 @@ import { cheapest, costOf, hasHybrid, type Route, ROUTES } from "../adapter/rout
 import { generator } from "../tensor/random.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { Shape } from "../tensor/shape.ts";
-import { anatomy, channels, type Host, type LayerVariable } from "./host.ts";
+import { anatomy, channels, type Host, type LayerVariable, takes } from "./host.ts";
 import { teach } from "./models.ts";
 import {
   type Attached,
@@ -105,7 +105,7 @@ export function checkAttach(
   { route }: AttachOptions = {},
 ): void {
   const { kind, bias, shape, geometry } = anatomy(layer);
-  if ((kind.family === "norm") !== (adapter.algorithm === "norm")) {
+  if (!takes(kind, adapter.algorithm)) {
     refuse(
       adapter,
       layer,

@@ -4,8 +4,10 @@
  * Layers are told by their class name, so that a model made with another copy of TensorFlow.js is as good.
  */
 import * as tf from "@tensorflow/tfjs";
+import type { AlgorithmName } from "../algorithms/table.ts";
 import type { Geometry } from "../tensor/geometry.ts";
 import type { Shape } from "../tensor/shape.ts";
+import "./conv3d_transpose.ts";
 
 /** A variable of tf.layers: a core variable that its layer may freeze. */
 export interface LayerVariable {
@@ -116,6 +118,16 @@ const KINDS = new Map<string, Kind>(Object.entries<Kind>({
  */
 export function adaptable(className: string, kind: Kind): void {
   KINDS.set(className, kind);
+}
+
+/** The classes of layers that take adapters, with what they are to them. */
+export function kinds(): ReadonlyMap<string, Kind> {
+  return KINDS;
+}
+
+/** Whether adapters of an algorithm are for layers of a kind: kernels take all but norm, normalizations norm alone. */
+export function takes({ family }: Kind, algorithm: AlgorithmName): boolean {
+  return (family === "norm") === (algorithm === "norm");
 }
 
 /** The layer of tf.layers as a host; nothing is checked. */

@@ -1,170 +1,183 @@
-/** Layers that compute by themselves, from W′ in the place of their kernel. */
+/** Every algorithm on every kind of layer, on every engine: forward = merge = save → open → attach; and what is refused. */
+import { readFileSync } from "node:fs";
 import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import {
-  adaptable,
-  attach,
-  dispose,
-  files,
-  ia3,
-  loha,
-  lokr,
-  lora,
-  merge,
-  norm,
-  oft,
-} from "../../mod.ts";
+import { attach, dispose, files } from "../../mod.ts";
+import { type Adapter, type AdapterOptions, trained } from "../../lib/adapter/adapter.ts";
+import type { AlgorithmName } from "../../lib/algorithms/table.ts";
+import * as engine from "../../lib/engines/engine.ts";
+import { createFor } from "../../lib/layers/born.ts";
+import { anatomy, kindOf, kinds, takes } from "../../lib/layers/host.ts";
 import { attachedTo } from "../../lib/layers/site.ts";
 import { close, leakless } from "../support/close.ts";
-import { values } from "../support/geometries.ts";
+import { LAYERS, matrix, NAMES } from "../support/kinds.ts";
+import { tensor } from "../support/trained.ts";
 
-const tensor = (shape: readonly number[], seed: number) =>
-  tf.tensor(values(shape, seed), [...shape]);
 const numbers = (x: tf.Tensor) => [...x.dataSync()];
 
-/** A layer of another class than those of tf.layers: a convolution in two groups. */
-class GroupConv extends tf.layers.Layer {
-  static className = "GroupConv";
-  kernel!: tf.LayerVariable;
-  override build(): void {
-    this.kernel = this.addWeight(
-      "kernel",
-      [3, 3, 2, 6],
-      "float32",
-      tf.initializers.glorotNormal({ seed: 3 }),
-    );
-    this.built = true;
-  }
-  override computeOutputShape([N, H, W]: number[]): number[] {
-    return [N, H - 2, W - 2, 6];
-  }
-  override call(inputs: tf.Tensor | tf.Tensor[]): tf.Tensor {
-    const x = Array.isArray(inputs) ? inputs[0] : inputs;
-    const halves = tf.split(x, 2, -1), kernels = tf.split(this.kernel.read(), 2, -1);
-    return tf.concat(
-      halves.map((half, g) =>
-        tf.conv2d(half as tf.Tensor4D, kernels[g] as tf.Tensor4D, 1, "valid")
-      ),
-      -1,
-    );
+/** A rank that every kernel has, and an alpha that is not the rank. */
+const RANKS: Partial<Record<AlgorithmName, [rank: number, options: AdapterOptions]>> = {
+  lora: [2, { alpha: 1 }],
+  lokr: [1, { alpha: 1 }],
+  boft: [4, {}],
+};
+
+/** A new adapter of a layer, as if trained. */
+function train(adapter: Adapter): void {
+  for (const [name, factor] of trained(adapter)) {
+    const moved = tf.tidy(() => tf.add(factor, tf.mul(tensor(factor.shape, name.length), 0.3)));
+    (factor as tf.Variable).assign(moved);
+    moved.dispose();
   }
 }
-tf.serialization.registerClass(GroupConv);
-adaptable("GroupConv", { family: "conv", kernel: "kernel" });
 
-const LAYERS: [name: string, x: () => tf.Tensor, make: () => tf.layers.Layer][] = [
-  [
-    "SeparableConv2D",
-    () => tensor([2, 6, 6, 3], 1),
-    () =>
-      tf.layers.separableConv2d({
-        filters: 8,
-        kernelSize: 3,
-        depthMultiplier: 2,
-        activation: "relu",
-      }),
-  ],
-  [
-    "Conv2DTranspose",
-    () => tensor([2, 4, 5, 6], 1),
-    () => tf.layers.conv2dTranspose({ filters: 4, kernelSize: 3, strides: 2, padding: "same" }),
-  ],
-  [
-    "Embedding",
-    () => tf.tensor([[0, 3, 3], [7, 1, 2]], [2, 3], "int32"),
-    () => tf.layers.embedding({ inputDim: 8, outputDim: 6 }),
-  ],
-  ["a layer of one's own", () => tensor([2, 5, 5, 4], 1), () => new GroupConv({})],
-];
+const present = (await engine.list()).filter(({ available }) => available === true);
+for (const { name: engineName } of present) {
+  const all = suite(`attach() on ${engineName}`);
+  all.before(async () => void (await engine.use(engineName)));
+  leakless(all);
 
-const kinds = suite("attach() on layers that compute by themselves");
-leakless(kinds);
-
-for (const [name, input, make] of LAYERS) {
-  for (
-    const [algorithm, create] of Object.entries({
-      lora: (shape: readonly number[]) => lora.create(shape, 2, { alpha: 1 }),
-      loha: (shape: readonly number[]) => loha.create(shape, 2),
-      lokr: (shape: readonly number[]) => lokr.create(shape, 1),
-      ia3: (shape: readonly number[]) => ia3.create(shape),
-      oft: (shape: readonly number[]) => oft.create(shape, 2),
-    })
-  ) {
-    kinds(
-      `${algorithm} on ${name}: forward is merge is save, open, attach; detach gives all back`,
-      async () => {
+  for (const [kind, [input, make]] of Object.entries(LAYERS)) {
+    for (const algorithm of NAMES.filter((name) => takes(kinds().get(kind)!, name))) {
+      const [rank, options] = RANKS[algorithm] ?? [2, {}];
+      const tolerance = algorithm.endsWith("oft") ? "rotation" : "value";
+      all(`${algorithm} on ${kind}: forward is merge is save, open, attach`, async () => {
         const layer = make(), x = input(), run = () => layer.apply(x) as tf.Tensor;
         const before = run(), weights = layer.getWeights().map(numbers);
-        const shapes: Record<string, number[]> = {
-          SeparableConv2D: [1, 1, 6, 8],
-          Conv2DTranspose: [3, 3, 6, 4],
-          Embedding: [8, 6],
-          "a layer of one's own": [3, 3, 2, 6],
-        };
-        const value = create(shapes[name]), first = attach(layer, value);
-        close(run(), before);
-        for (const [i, factor] of Object.values(first.adapter.factors).entries()) {
-          (factor as tf.Variable).assign(tf.mul(tensor(factor!.shape, i + 3), 0.5));
-        }
+        const value = createFor(layer, algorithm, rank, options), first = attach(layer, value);
+        close(run(), before, "value", "as it was, at birth");
+        train(first.adapter);
         const adapted = run();
         assert.throws(() => close(adapted, before));
-        const gradients = tf.variableGrads(() => tf.sum(tf.square(run())) as tf.Scalar);
-        assert.ok(Object.values(gradients.grads).some((g) => tf.max(tf.abs(g)).dataSync()[0] > 0));
+        const loss = () => tf.sum(tf.square(layer.apply(x, { training: true }) as tf.Tensor));
+        const { grads } = tf.variableGrads(loss as () => tf.Scalar);
+        const names = trained(first.adapter).map(([, factor]) => (factor as tf.Variable).name);
+        assert.equal(Object.keys(grads).filter((name) => !names.includes(name)), []);
+        assert.ok(names.some((name) => tf.max(tf.abs(grads[name])).dataSync()[0] > 0));
 
         const kept = first.detach({ keep: true })!;
         assert.equal(numbers(run()), numbers(before));
         assert.equal(layer.getWeights().map(numbers), weights);
         const file = await files.open(await files.encode(new Map([["layer", kept]])));
         const back = attach(layer, file.adapters.get("layer")!);
-        close(run(), adapted);
+        close(run(), adapted, tolerance, "opened again");
         back.merge();
-        close(run(), adapted);
+        close(run(), adapted, tolerance, "merged");
         assert.is(attachedTo(layer).length, 0);
         for (const adapter of [value, kept, ...file.adapters.values()]) dispose(adapter);
         layer.dispose();
-      },
-    );
+      });
+    }
+  }
+
+  all("the gradients of a transposed 3D convolution are those of a bilinear function", () => {
+    for (const [strides, padding] of [[1, "valid"], [2, "same"], [[1, 2, 3], "valid"]] as const) {
+      const x = tensor([2, 3, 4, 3, 4], 1), kernel = tensor([2, 3, 2, 5, 4], 2);
+      const places = [3, 4, 3].map((length, axis) => {
+        const stride = Array.isArray(strides) ? strides[axis] : Number(strides);
+        return padding === "same" ? length * stride : (length - 1) * stride + kernel.shape[axis];
+      });
+      const shape = [2, ...places, 5] as [number, number, number, number, number];
+      const y = (x: tf.Tensor, kernel: tf.Tensor) =>
+        tf.conv3dTranspose(
+          x as tf.Tensor5D,
+          kernel as tf.Tensor5D,
+          shape,
+          strides as number,
+          padding,
+        );
+      const G = tensor(shape, 3), [dx, dW] = tf.grads(y)([x, kernel], G as tf.Tensor5D);
+      const inner = (a: tf.Tensor, b: tf.Tensor) => tf.sum(tf.mul(a, b));
+      const otherX = tensor(x.shape, 4), otherW = tensor(kernel.shape, 5);
+      close(inner(dx, otherX), inner(G, y(otherX, kernel)), "gradient");
+      close(inner(dW, otherW), inner(G, y(x, otherW)), "gradient");
+    }
+  });
+  all.run();
+}
+
+const refused = suite("attach()");
+leakless(refused);
+
+refused("is tried on every class that takes adapters", () => {
+  assert.equal(Object.keys(LAYERS), [...kinds().keys()]);
+  for (const [name, [input, make]] of Object.entries(LAYERS)) {
+    const layer = make();
+    layer.apply(input());
+    assert.is(layer.getClassName(), name);
+    assert.is(kindOf(layer), kinds().get(name));
+    layer.dispose();
+  }
+});
+
+refused("has in README.md, where that tells which algorithm is for which layer, what is so", () => {
+  const plain = (text: string) => text.replace(/ +/g, " ").replace(/-+/g, "-");
+  const readme = plain(readFileSync(new URL("../../README.md", import.meta.url), "utf8"));
+  if (!readme.includes("Conv3DTranspose |")) return;
+  for (const line of matrix().split("\n")) assert.ok(readme.includes(plain(line)), line);
+});
+
+for (const [kind, [input, make]] of Object.entries(LAYERS)) {
+  for (const algorithm of NAMES.filter((name) => !takes(kinds().get(kind)!, name))) {
+    refused(`refuses ${algorithm} on ${kind}, and leaves it as it was`, () => {
+      const layer = make(), x = input(), run = () => numbers(layer.apply(x) as tf.Tensor);
+      const before = run(), { shape } = anatomy(layer);
+      const other = tf.layers.dense({ units: 8 }), norm = tf.layers.layerNormalization({});
+      for (const one of [other, norm]) one.apply(tf.ones([1, 6]));
+      const value = createFor(algorithm === "norm" ? norm : other, algorithm, 4, {});
+      assert.throws(
+        () => attach(layer, value),
+        new RegExp(
+          `Cannot attach ${algorithm} to ".*" as norm is for normalizations, and they for norm`,
+        ),
+      );
+      if (algorithm === "norm") {
+        assert.throws(
+          () => createFor(layer, algorithm, 0, {}),
+          new RegExp(`normalization's \\[C\\]: current shape is ${shape.join("×")}`),
+        );
+      }
+      assert.equal(run(), before);
+      dispose(value);
+      for (const one of [layer, other, norm]) one.dispose();
+    });
   }
 }
 
-for (
-  const [name, make] of Object.entries({
-    LayerNormalization: () => tf.layers.layerNormalization({}),
-    BatchNormalization: () => tf.layers.batchNormalization({}),
-  })
-) {
-  kinds(`norm on ${name}: γ′ and β′ are used, merged and given back`, () => {
-    const layer = make(), x = tensor([4, 6], 1), run = () => layer.apply(x) as tf.Tensor;
-    const before = run(), weights = layer.getWeights().map(numbers);
-    const value = norm.create([6], { bias: true }), attached = attach(layer, value);
-    close(run(), before);
-    (attached.adapter.factors.difference as tf.Variable).assign(tensor([6], 2));
-    (attached.adapter.factors.bias as tf.Variable).assign(tensor([6], 3));
-    const expected = tf.add(tf.add(before, tf.mul(before, tensor([6], 2))), tensor([6], 3));
-    close(run(), expected);
-    close(merge(tf.ones([6]), attached.adapter), tf.add(1, tensor([6], 2)));
-    layer.apply(x, { training: true });
-    attached.strength = 0;
-    close(run(), before);
-    attached.detach();
-    assert.equal(layer.getWeights().map(numbers), weights);
-    dispose(value);
-    layer.dispose();
-  });
-}
-
-kinds("kernels are for lora and its like, normalizations for norm", () => {
-  const layer = tf.layers.layerNormalization({}), dense = tf.layers.dense({ units: 3 });
-  layer.apply(tf.ones([1, 3]));
-  dense.apply(tf.ones([1, 3]));
-  const value = norm.create([3]), other = lora.create([3, 3], 1);
-  assert.throws(() => attach(dense, value), /norm is for normalizations/);
-  assert.throws(() => attach(layer, other), /norm is for normalizations/);
-  assert.throws(() => attach(dense, other, { route: "fast" as "bypass" }), /route is bypass/);
-  dispose(value);
-  dispose(other);
-  layer.dispose();
+refused("refuses boft where the outputs have no even blocks of its size", () => {
+  const dense = tf.layers.dense({ units: 6 });
+  dense.apply(tf.ones([1, 4]));
+  assert.throws(() => createFor(dense, "boft", 4, {}), /Cannot split 6 into even blocks/);
   dense.dispose();
 });
-kinds.run();
+
+refused("lets a frozen batch normalization go on by what it has learnt", () => {
+  const layer = tf.layers.batchNormalization({}), x = tensor([4, 6], 1);
+  layer.apply(x);
+  const value = createFor(layer, "norm", 0, {}), attached = attach(layer, value);
+  const weights = layer.getWeights().map(numbers);
+  layer.apply(x, { training: true });
+  assert.equal(layer.getWeights().map(numbers), weights);
+  attached.detach();
+  dispose(value);
+  layer.dispose();
+});
+
+refused(
+  "refuses a route that a layer which computes by itself does not have, or that is none",
+  () => {
+    const layer = tf.layers.separableConv2d({ filters: 4, kernelSize: 1 });
+    const dense = tf.layers.dense({ units: 3 });
+    layer.apply(tf.ones([1, 2, 2, 3]));
+    dense.apply(tf.ones([1, 3]));
+    const value = createFor(layer, "lora", 1, {}), other = createFor(dense, "lora", 1, {});
+    assert.throws(() => attach(layer, value, { route: "bypass" }), /computes by itself, from W′/);
+    assert.throws(() => attach(dense, other, { route: "fast" as "bypass" }), /route is fast/);
+    for (const adapter of [value, other]) dispose(adapter);
+    layer.dispose();
+    dense.dispose();
+  },
+);
+
+refused.run();
