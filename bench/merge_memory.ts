@@ -1,6 +1,7 @@
 /**
  * How much memory does a merge take, and how long? Peak resident memory (`VmHWM`) and time of `lowrank merge` and
- * `unmerge` on a checkpoint with layers as SDXL's, into which a LoRA goes, and a whole difference as large as itself.
+ * `unmerge` on a checkpoint with layers as SDXL's, into which a LoRA goes, one with
+ * DoRA, and a whole difference as large as itself.
  *
  * `bench/merge_memory.ts [--gigabytes 2] [--dtype F16]`; Linux only; files in a temporary folder, three times as large,
  * which is removed.
@@ -93,20 +94,25 @@ try {
     path("full"),
     layers.map(([name, shape]) => entry(`lycoris_${name}.diff`, shape, 0.01)),
   );
-  await write(
-    path("lora"),
-    layers.flatMap(([name, [O, I, ...k]]) => [
-      entry(`lycoris_${name}.lora_down.weight`, [RANK, I, ...k], 0.1),
-      entry(`lycoris_${name}.lora_up.weight`, [O, RANK, ...k.map(() => 1)], 0.1),
-      entry(`lycoris_${name}.alpha`, [], 1),
-    ]),
-  );
+  for (const style of ["lora", "dora"]) {
+    const tensors = layers.flatMap(([name, [O, I, ...k]]) => {
+      const ones = k.map(() => 1);
+      return [
+        entry(`lycoris_${name}.lora_down.weight`, [RANK, I, ...k], 0.1),
+        entry(`lycoris_${name}.lora_up.weight`, [O, RANK, ...ones], 0.1),
+        entry(`lycoris_${name}.alpha`, [], 1),
+        ...(style === "dora" ? [entry(`lycoris_${name}.dora_scale`, [O, 1, ...ones], 1)] : []),
+      ];
+    });
+    await write(path(style), tensors);
+  }
   const size = async (name: string) => `${((await stat(path(name))).size / 1e9).toFixed(2)} GB`;
   const rows = [];
   for (
     const [what, style, words] of [
       ["nothing but copied", "lora", ["merge", path("base"), `${path("lora")}:0`]],
       ["merge", "lora", ["merge", path("base"), path("lora")]],
+      ["merge", "dora", ["merge", path("base"), path("dora")]],
       ["merge", "full", ["merge", path("base"), path("full")]],
       ["unmerge", "full", ["unmerge", path("out"), path("full")]],
     ] as const
