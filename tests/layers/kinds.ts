@@ -5,7 +5,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { attach, dispose, files } from "../../mod.ts";
 import { type Adapter, type AdapterOptions, trained } from "../../lib/adapter/adapter.ts";
-import type { AlgorithmName } from "../../lib/algorithms/table.ts";
+import { type AlgorithmName, rowOf } from "../../lib/algorithms/table.ts";
 import * as engine from "../../lib/engines/engine.ts";
 import { createFor } from "../../lib/layers/born.ts";
 import { anatomy, kindOf, kinds, takes } from "../../lib/layers/host.ts";
@@ -16,12 +16,17 @@ import { tensor } from "../support/trained.ts";
 
 const numbers = (x: tf.Tensor) => [...x.dataSync()];
 
-/** A rank that every kernel has, and an alpha that is not the rank. */
-const RANKS: Partial<Record<AlgorithmName, [rank: number, options: AdapterOptions]>> = {
-  lora: [2, { alpha: 1 }],
-  lokr: [1, { alpha: 1 }],
-  boft: [4, {}],
-};
+/** Every algorithm, at a rank that every kernel has and an alpha that is not the rank; LoRA by all its births. */
+const ROWS: [name: AlgorithmName, rank: number, options: AdapterOptions][] = [
+  ["lora", 2, { alpha: 1, init: "pissa" }],
+  ["lora", 2, { alpha: 1, init: "olora" }],
+  ["lora", 2, { alpha: 1, dora: "output" }],
+  ...NAMES.map((name): [AlgorithmName, number, AdapterOptions] => {
+    const { ranked, scaled } = rowOf(name);
+    const rank = name === "boft" ? 4 : name === "lokr" ? 1 : ranked ? 2 : 0;
+    return [name, rank, scaled ? { alpha: 3 } : {}];
+  }),
+];
 
 /** A new adapter of a layer, as if trained. */
 function train(adapter: Adapter): void {
@@ -39,10 +44,11 @@ for (const { name: engineName } of present) {
   leakless(all);
 
   for (const [kind, [input, make]] of Object.entries(LAYERS)) {
-    for (const algorithm of NAMES.filter((name) => takes(kinds().get(kind)!, name))) {
-      const [rank, options] = RANKS[algorithm] ?? [2, {}];
+    for (const [algorithm, rank, options] of ROWS) {
+      if (!takes(kinds().get(kind)!, algorithm)) continue;
       const tolerance = algorithm.endsWith("oft") ? "rotation" : "value";
-      all(`${algorithm} on ${kind}: forward is merge is save, open, attach`, async () => {
+      const told = [algorithm, options.init, options.dora && "dora"].filter(Boolean).join(" ");
+      all(`${told} on ${kind}: forward is merge is save, open, attach`, async () => {
         const layer = make(), x = input(), run = () => layer.apply(x) as tf.Tensor;
         const before = run(), weights = layer.getWeights().map(numbers);
         const value = createFor(layer, algorithm, rank, options), first = attach(layer, value);

@@ -22,6 +22,7 @@ import {
   type ModelOptions,
   norm,
   oft,
+  PRESETS,
   tlora,
 } from "../../mod.ts";
 import { close } from "../support/close.ts";
@@ -410,6 +411,75 @@ dim = 3
     /where and the preset must choose a layer/,
   );
   model.dispose();
+});
+
+models(
+  "two networks in one process share no settings, whichever comes first or goes first",
+  async () => {
+    const told = (all: AttachedModel) =>
+      [...all.attached].map(([name, { adapter, strength, active }]) => {
+        const { algorithm, rank, alpha, factors, dropouts } = adapter;
+        const shapes = Object.entries(factors).map(([factor, tensor]) => [factor, tensor!.shape]);
+        return JSON.stringify([name, algorithm, rank, alpha, shapes, dropouts, strength, active]);
+      });
+    const plain: ModelOptions = { seed: 1 };
+    const special: ModelOptions = {
+      alpha: 7,
+      conv: 1,
+      tucker: true,
+      rankDropout: 0.2,
+      preset: "full",
+      exclude: "conv_out",
+      overrides: { Dense: { algorithm: "loha", rank: 1 }, conv_in: { strength: 0.5 } },
+    };
+    const alone = (options: ModelOptions) => {
+      const model = diffuser(), all = lora.model(model, 2, options), is = told(all);
+      all.detach();
+      model.dispose();
+      return is;
+    };
+    const presets = JSON.stringify(PRESETS), options = JSON.stringify([plain, special]);
+    const expected = [plain, special].map(alone);
+    assert.not.equal(expected[0], expected[1]);
+    for (const order of [[plain, special], [special, plain]]) {
+      const networks = order.map((options) => {
+        const model = diffuser();
+        return { model, options, all: lora.model(model, 2, options) };
+      });
+      for (const { options, all } of networks) {
+        assert.equal(told(all), expected[[plain, special].indexOf(options)]);
+      }
+      const [one, other] = networks, kept = told(other.all), x = tensor([1, 4, 4, 4], 1);
+      const output = numbers(predict(other.model, x));
+      one.all.strength = 3;
+      one.all.active = 1;
+      one.all.drop({ moduleDropout: 0.9 });
+      one.model.compile({ optimizer: "sgd", loss: "meanSquaredError" });
+      await one.model.fit(x, tf.zeros([1, 4, 4, 4]), { verbose: 0 });
+      assert.equal([told(other.all), numbers(predict(other.model, x))], [kept, output]);
+      one.all.detach();
+      assert.equal([told(other.all), numbers(predict(other.model, x))], [kept, output]);
+      other.all.detach();
+      for (const { model } of networks) model.dispose();
+    }
+    assert.equal([JSON.stringify(PRESETS), JSON.stringify([plain, special])], [presets, options]);
+  },
+);
+
+models("one value on two networks is two adapters", () => {
+  const models = [network(), network()], value = lora.create([128, 3], 1, { seed: 2 });
+  const heads = models.map((model) => attach(model.getLayer("head"), value));
+  const [up, other] = heads.map(({ adapter }) => adapter.factors.up as tf.Variable);
+  up.assign(tf.ones(up.shape));
+  heads[0].strength = 2;
+  heads[0].drop({ moduleDropout: 0.5 });
+  assert.equal([numbers(other), numbers(value.factors.up)], [[0, 0, 0], [0, 0, 0]]);
+  assert.equal([heads[1].strength, heads[1].adapter.dropouts.moduleDropout], [1, 0]);
+  heads[0].detach();
+  close(heads[1].adapter.factors.down!, value.factors.down);
+  heads[1].detach();
+  dispose(value);
+  for (const model of models) model.dispose();
 });
 
 models("refuses as a whole what one layer refuses, and leaves the model as it was", () => {
