@@ -29,15 +29,18 @@ for (const row of [...ADDITIVE, ...DORA]) {
   });
 }
 
-converts("to its own algorithm is a copy without a core; to any other than lora it is refused", () => {
-  const lokr = trained(ADDITIVE[5], [8, 12]), same = convert(lokr, "lokr");
-  assert.is.not(same.factors.w1, lokr.factors.w1);
-  close(delta(same), delta(lokr));
-  const tensors = tf.memory().numTensors;
-  assert.throws(() => convert(lokr, "loha"), /Cannot convert lokr to loha/);
-  assert.throws(() => convert(trained(["ia3", 0, {}], [8, 12]), "lora"), /Cannot convert ia3/);
-  assert.ok(tf.memory().numTensors >= tensors);
-});
+converts(
+  "to its own algorithm is a copy without a core; to any other than lora it is refused",
+  () => {
+    const lokr = trained(ADDITIVE[5], [8, 12]), same = convert(lokr, "lokr");
+    assert.is.not(same.factors.w1, lokr.factors.w1);
+    close(delta(same), delta(lokr));
+    const tensors = tf.memory().numTensors;
+    assert.throws(() => convert(lokr, "loha"), /Cannot convert lokr to loha/);
+    assert.throws(() => convert(trained(["ia3", 0, {}], [8, 12]), "lora"), /Cannot convert ia3/);
+    assert.ok(tf.memory().numTensors >= tensors);
+  },
+);
 
 converts.run();
 
