@@ -64,20 +64,17 @@ const WALK = 24;
 function walks({ algorithm, dora }: Adapter, route: Route, training: boolean): Walks {
   const pick = (forward: number, step: number) => training ? step : forward;
   if (route === "rebuild") {
-    return {
-      activations: 0,
-      weights: (algorithm === "loha" ? pick(2, 5) : pick(1, 3)) + (dora ? 6 : 0),
-    };
+    const own = algorithm === "loha" ? pick(2, 5) : algorithm === "lokr" ? pick(3, 7) : pick(1, 3);
+    return { activations: 0, weights: own + (dora ? 6 : 0) };
   }
   if (route === "hybrid") {
-    const channels = algorithm === "ia3" || dora ? pick(1, 4) : 0;
     return {
-      activations: channels,
-      weights: algorithm === "ia3" ? 0 : pick(1, 2) + (dora ? 6 : 0),
+      activations: algorithm === "ia3" || dora ? pick(0, 1) : 0,
+      weights: pick(1, 2) + (dora ? 4 : 0),
     };
   }
   // the sum of outputs, in training that of the input's gradients; LoKr turns channels round, there and back
-  const own = algorithm === "lokr" ? pick(3, 6) : algorithm === "ia3" ? pick(2, 6) : pick(1, 2);
+  const own = algorithm === "lokr" ? pick(8, 18) : algorithm === "ia3" ? pick(2, 6) : pick(1, 2);
   return { activations: own + (dora ? pick(3, 9) : 0), weights: dora ? 6 : 0 };
 }
 

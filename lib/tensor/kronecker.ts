@@ -56,7 +56,10 @@ function checkDimension(dimension: number): void {
 }
 
 /**
- * `a ⊗ b`: `out[…, i·m + x, j·n + y] = a[i, j] · b[…, x, y]`, differentiable.
+ * `a ⊗ b`: `out[…, i·m + x, j·n + y] = a[i, j] · b[…, x, y]`, differentiable once.
+ *
+ * Rearranged so that its rows are a's elements and its columns b's, `a ⊗ b` is vec(a) · vec(b)ᵀ: with R the gradient of
+ * it so rearranged, that of a is R · vec(b), and that of b vec(a)ᵀ · R.
  *
  * @param a `[p, q]`
  * @param b `[...k, m, n]`
@@ -64,10 +67,24 @@ function checkDimension(dimension: number): void {
  */
 export function kronecker(a: tf.Tensor, b: tf.Tensor): tf.Tensor {
   const [p, q] = a.shape, m = inputs(b.shape), n = outputs(b.shape);
-  return tf.tidy(() => {
-    const product = tf.mul(tf.reshape(a, [1, p, 1, q, 1]), tf.reshape(b, [-1, 1, m, 1, n]));
-    return tf.reshape(product, [...space(b.shape), p * m, q * n]); // [k, p, m, q, n] -> [...k, p·m, q·n]
+  const product = tf.customGrad((...parameters) => {
+    const [a, b, save] = parameters as [tf.Tensor, tf.Tensor, tf.GradSaveFunc];
+    save([a, b]);
+    const spread = tf.mul(tf.reshape(a, [1, p, 1, q, 1]), tf.reshape(b, [-1, 1, m, 1, n]));
+    return {
+      value: tf.reshape(spread, [...space(b.shape), p * m, q * n]), // [k, p, m, q, n] -> [...k, p·m, q·n]
+      gradFunc: (dy: tf.Tensor, [a, b]: tf.Tensor[]) =>
+        tf.tidy(() => {
+          const R = tf.transpose(tf.reshape(dy, [-1, p, m, q, n]), [1, 3, 0, 2, 4]);
+          const rows = tf.reshape(R, [p * q, b.size]); // [p, q, k, m, n] -> [p·q, k·m·n]
+          return [
+            tf.reshape(tf.matMul(rows, tf.reshape(b, [-1, 1])), a.shape),
+            tf.reshape(tf.matMul(tf.reshape(a, [1, -1]), rows), b.shape),
+          ];
+        }),
+    };
   });
+  return tf.tidy(() => product(a, b));
 }
 
 /** What {@link nearestKronecker} finds. */
