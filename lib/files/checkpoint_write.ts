@@ -47,11 +47,11 @@ async function writeFile(path: string, file: CheckpointFile, all: CheckpointChan
 /** A folder's files as they are, but for those that are told. */
 async function copyRest(from: string, to: string, but: ReadonlySet<string>): Promise<void> {
   await mkdir(to, { recursive: true });
-  for (const name of await readdir(from)) {
-    const source = join(from, name), target = join(to, name);
-    if (but.has(source) || name.endsWith(".partial")) continue;
-    if ((await stat(source)).isDirectory()) await copyRest(source, target, but);
-    else await cp(source, target, { dereference: true });
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    const source = join(from, entry.name), target = join(to, entry.name);
+    if (but.has(source) || entry.name.endsWith(".partial")) continue;
+    if (entry.isDirectory()) await copyRest(source, target, but);
+    else if ((await stat(source)).isFile()) await cp(source, target, { dereference: true });
   }
 }
 

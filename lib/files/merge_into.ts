@@ -1,4 +1,5 @@
 /** Adapters merged into a checkpoint that is written anew, a tensor in memory at a time, and taken out again. */
+import { resolve } from "node:path";
 import * as backups from "./backup.ts";
 import { type Checkpoint, type CheckpointFile, openCheckpoint } from "./checkpoint.ts";
 import { writeCheckpoint } from "./checkpoint_write.ts";
@@ -65,7 +66,7 @@ function noting(changes: ReadonlyMap<string, unknown>, notes: readonly Note[]) {
 }
 
 /** Throws if any adapter has no place. */
-function refuseMissing({ missing, notes }: Plan): void {
+function refuseMissing({ missing, notes }: Plan, way: Way): void {
   const lost = notes.map(({ file }, i) => ({ file, names: missing[i] }));
   const found = lost.filter(({ names }) => names.length > 0);
   if (found.length === 0) return;
@@ -74,7 +75,7 @@ function refuseMissing({ missing, notes }: Plan): void {
     return `${names.slice(0, 5).join(", ")}${more} of "${file}"`;
   });
   throw new RangeError(
-    "Cannot merge as every adapter must be for one module of the checkpoint, and every key an adapter's: " +
+    `Cannot ${way} as every adapter must be for one module of the checkpoint, and every key an adapter's: ` +
       `current ones that are not are ${
         told.join("; ")
       }; give the checkpoint that they are for, or ` +
@@ -128,9 +129,14 @@ export async function mergeInto(
   options: MergeIntoOptions = {},
 ): Promise<MergedInto> {
   const { skipMissing = false, backup, dryRun = false } = options;
+  if (backup !== undefined && resolve(backup) === resolve(output)) {
+    throw new RangeError(
+      `Cannot merge into "${output}" as the backup is a file of its own: current name is the same`,
+    );
+  }
   await using checkpoint = await openCheckpoint(base);
   await using plan = await planMerge(checkpoint, parts);
-  if (!skipMissing) refuseMissing(plan);
+  if (!skipMissing) refuseMissing(plan, "merge");
   const changes = changesOf(checkpoint, plan, "merge");
   const notes = [...notesOf(checkpoint), ...plan.notes];
   if (!dryRun && backup !== undefined) {
@@ -218,7 +224,7 @@ export async function unmergeFrom(
     return { ...facts, changed: [...changes.keys()], exact: true };
   }
   await using plan = await planMerge(checkpoint, parts);
-  if (!skipMissing) refuseMissing(plan);
+  if (!skipMissing) refuseMissing(plan, "unmerge");
   const left = withoutLast(notes, plan.notes);
   let error = { share: 0, tensor: "" };
   const steps = parts.length; // each rounds to float32

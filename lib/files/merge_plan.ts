@@ -30,8 +30,6 @@ export interface Step {
   /** what the file calls the module, see `ModuleFile.read` */
   part: string;
   strength: number;
-  /** whether the module's bias changes too */
-  bias: boolean;
   /** whether W′ − W does not depend on W */
   sum: boolean;
   /** the key under which the file has that difference as it is, in PyTorch's layout */
@@ -87,7 +85,13 @@ function changesBias({ factors }: Adapter, file: ModuleFile, module: CheckpointM
 }
 
 /** Throws unless an adapter fits a module that can be written. */
-function check(name: string, adapter: Adapter, module: CheckpointModule, bias: boolean): void {
+function check(
+  name: string,
+  adapter: Adapter,
+  { tensors }: Checkpoint,
+  module: CheckpointModule,
+  bias: boolean,
+): void {
   const refuse = (Kind: typeof TypeError | typeof RangeError, rule: string, current: string) => {
     throw new Kind(`Cannot merge "${name}" as ${rule}: current ${current}`);
   };
@@ -102,18 +106,20 @@ function check(name: string, adapter: Adapter, module: CheckpointModule, bias: b
       }`,
     );
   }
-  if (!ROUNDED.includes(module.dtype)) {
-    refuse(
-      TypeError,
-      `weights are rounded to ${ROUNDED.join(", ")}`,
-      `dtype of "${module.weight}" is ${module.dtype}, convert the checkpoint to one of them first`,
-    );
-  }
   if (bias && !module.bias) {
     refuse(
       RangeError,
       `"${module.weight}" must have a bias beside it`,
       "adapter has one, and it none",
+    );
+  }
+  for (const key of bias ? [module.weight, module.bias!] : [module.weight]) {
+    const { dtype } = tensors.get(key)!;
+    if (ROUNDED.includes(dtype)) continue;
+    refuse(
+      TypeError,
+      `weights are rounded to ${ROUNDED.join(", ")}`,
+      `dtype of "${key}" is ${dtype}, convert the checkpoint to one of them first`,
     );
   }
 }
@@ -167,12 +173,12 @@ export async function planMerge(
             continue;
           }
           const bias = changesBias(adapter, file, module);
-          check(name, adapter, module, bias);
+          check(name, adapter, checkpoint, module, bias);
           const s = (TEXT.test(module.name) ? textEncoder : strength) *
             weightOf(blockOf(module.name));
           if (s === 0) continue;
           const step = {
-            ...{ file, part, strength: s, bias },
+            ...{ file, part, strength: s },
             sum: !adapter.dora && !rowOf(adapter.algorithm).relative,
             difference: keys.find(({ suffix }) => DIFFERENCES.includes(suffix))?.key,
           };

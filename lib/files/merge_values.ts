@@ -26,6 +26,9 @@ export interface Changed {
   largest: { before: number; after: number };
 }
 
+/** The largest number that each dtype rounds to a finite one. */
+const LARGEST: Partial<Record<Dtype, number>> = { F16: 65519 };
+
 /** Numbers that are decoded and encoded at a time. */
 const PIECE = 2 ** 16;
 
@@ -84,7 +87,7 @@ async function added(module: CheckpointModule, step: Step, way: Way): Promise<Va
   return times(values, by);
 }
 
-/** The sum of all that is added to a tensor, and how many numbers each module has of it. */
+/** The sum of all that is added to a tensor of so many numbers. */
 async function sumOf(count: number, uses: Uses, way: Way): Promise<Values> {
   let sum: Values | undefined;
   for (const { module, steps } of uses) {
@@ -197,7 +200,7 @@ export async function changedTensor(
   const changed = await (isSum ? withSum(stored, uses, way) : stepwise(stored, uses, side, way));
   release(stored.bytes);
   const { largest: { after } } = changed;
-  if (!(after <= (dtype === "F16" ? 65519 : Number.MAX_VALUE))) {
+  if (!(after <= (LARGEST[dtype] ?? Number.MAX_VALUE))) {
     throw new RangeError(
       `Cannot write "${key}" as its numbers must be finite in ${dtype}: current largest is ${after}`,
     );

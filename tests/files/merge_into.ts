@@ -242,6 +242,10 @@ into("refuses what it cannot do, and leaves what is there", async () => {
     /as it must hold adapters: current tensors are lycoris_a/,
   );
   await refused(mergeInto(base, [{ place: base }], out), /as it must hold adapters/);
+  await refused(
+    mergeInto(base, [{ place }], out, { backup: out }),
+    /the backup is a file of its own/,
+  );
   assert.is(await readFile(out, "utf8"), "old");
   assert.equal((await readdir(at("."))).filter((name) => name.endsWith(".partial")), []);
 });
