@@ -31,7 +31,7 @@ const chapters = CHAPTERS.filter((chapter) =>
 );
 const GROUNDS = ["light", "dark"] as const;
 /** Milliseconds that a page may take to show something, and a chapter to end. */
-const PAGE = 15_000, RUN = 300_000;
+const PAGE = 120_000, RUN = 300_000;
 
 /** Outputs that should not be. */
 const FAULTS =

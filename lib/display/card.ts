@@ -41,7 +41,7 @@ export function card(subject: Subject, base?: tf.Tensor): Shown & { toString(): 
   const factors = tensors(adapterOf(subject as Adapter | Attached))
     .map(([name, { shape }]) => `${name} ${show(shape)}`).join(", ");
   const rows = [{ ...row, factors }];
-  return shown({ "text/html": markup(rows, { spectrum: [bars] }), "text/plain": table(rows) });
+  return shown({ "text/html": markup(rows, spectra([bars])), "text/plain": table(rows) });
 }
 
 const adapterOf = (one: Adapter | Attached): Adapter => "adapter" in one ? one.adapter : one;
@@ -86,8 +86,13 @@ function many(named: ReadonlyMap<string, Adapter | Attached>): Shown & { toStrin
     ...(rest > 0 ? [{ layer: `and ${rest} more` }] : []),
     { layer: "together", parameters: count, share },
   ];
-  const spectrum = first.map(({ bars }) => bars);
-  return shown({ "text/html": markup(rows, { spectrum }), "text/plain": table(rows) });
+  const drawings = spectra(first.map(({ bars }) => bars));
+  return shown({ "text/html": markup(rows, drawings), "text/plain": table(rows) });
+}
+
+/** A column of drawings, if there are any. */
+function spectra(spectrum: string[]): Record<string, string[]> {
+  return spectrum.some(Boolean) ? { spectrum } : {};
 }
 
 /** Singular values as bars, as shares of the largest. */

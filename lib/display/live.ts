@@ -1,7 +1,7 @@
 /** Curves that grow while something is trained. */
 import { kernel, place } from "./kernel.ts";
 import { plot } from "./plot.ts";
-import { DISPLAY } from "./bundle.ts";
+import { DISPLAY, escaped } from "./bundle.ts";
 import { stopSignal } from "./stop.ts";
 import { COLORS, type Figure, FONT, TEXT, WIDTH } from "./theme.ts";
 
@@ -15,6 +15,7 @@ export interface Live {
 /** Milliseconds between two drawings. */
 const PAUSE = 200;
 const HEIGHT = 160;
+const STEPS = COLORS[5], MEANS = COLORS[1];
 
 /**
  * Runs a training and draws its loss while it runs: `await livePlot("loss", (live) => fit(v, batches, loss, live))`.
@@ -65,8 +66,8 @@ function curves(title: string, losses: readonly number[]): Figure {
   const x = losses.map((_, i) => i + 1);
   return {
     data: [
-      { x, y: losses, name: "each step", mode: "lines", line: { width: 1 }, opacity: 0.4 },
-      { x, y: smoothed(losses), name: "smoothed", mode: "lines", line: { color: COLORS[0] } },
+      { x, y: losses, name: "each step", mode: "lines", line: { width: 1, color: STEPS } },
+      { x, y: smoothed(losses), name: "smoothed", mode: "lines", line: { color: MEANS } },
     ],
     layout: { title, height: 300, xaxis: { title: "step" }, yaxis: { title: "loss" } },
   };
@@ -74,18 +75,21 @@ function curves(title: string, losses: readonly number[]): Figure {
 
 /** A quick drawing of the same. */
 function sketch(title: string, losses: readonly number[]): string {
-  const every = Math.ceil(losses.length / WIDTH), top = Math.max(...losses);
+  const every = Math.ceil(losses.length / WIDTH), means = smoothed(losses);
+  const top = losses.reduce((a, b) => Math.max(a, b)),
+    low = losses.reduce((a, b) => Math.min(a, b), 0);
   const line = (numbers: readonly number[], style: string) => {
-    const points = numbers.filter((_, i) => i % every === 0).map((number, i) =>
-      `${(i * every * WIDTH / losses.length).toFixed(1)},${
-        (HEIGHT * (1 - number / top)).toFixed(1)
-      }`
-    );
+    const points = numbers.flatMap((number, i) => {
+      if (i % every !== 0 || !Number.isFinite(number)) return [];
+      const x = i * WIDTH / losses.length, y = HEIGHT * (top - number) / (top - low || 1);
+      return [`${x.toFixed(1)},${y.toFixed(1)}`];
+    });
     return `<polyline points="${points.join(" ")}" fill="none" ${style}/>`;
   };
+  const step = losses.length, now = means[step - 1].toFixed(4);
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT + 24}">` +
-    line(losses, `stroke="${COLORS[0]}" opacity="0.4"`) +
-    line(smoothed(losses), `stroke="${COLORS[0]}" stroke-width="2"`) +
+    line(losses, `stroke="${STEPS}"`) +
+    line(means, `stroke="${MEANS}" stroke-width="2"`) +
     `<text x="0" y="${HEIGHT + 18}" font-size="12" fill="${TEXT}" font-family="${FONT}">` +
-    `${title} · step ${losses.length} · ${losses[losses.length - 1].toFixed(4)}</text></svg>`;
+    `${escaped(title)} · step ${step} · smoothed ${now}</text></svg>`;
 }

@@ -17,8 +17,10 @@ export { progress } from "./progress.ts";
 export { table } from "./rows.ts";
 export { quick, setup } from "./setup.ts";
 export { slider } from "./slider.ts";
+export { stopSignal } from "./stop.ts";
 
 export type { Shown } from "./bundle.ts";
+export type { Subject } from "./card.ts";
 export type { ImagesOptions } from "./images.ts";
 export type { Live } from "./live.ts";
 export type { Picture } from "./picture.ts";

@@ -26,8 +26,8 @@ function still({ [PLOTLY]: _, ...bundle }: Bundle): Bundle {
 /**
  * Shows what `onchange` returns, and under it a slider that changes it: `await slider("rank r", { min: 1, max: 32 }, draw)`.
  *
- * The page of the slider asks a server that this program opens on 127.0.0.1, at an address that only the page knows;
- * readers of the notebook see the picture as it was last. Outside a notebook `onchange` is called once.
+ * The slider tells a server that this program opens on 127.0.0.1, at an address that only the slider knows; readers of
+ * the notebook see the picture as it was last. Outside a notebook `onchange` is called once.
  */
 export async function slider(
   name: string,
@@ -36,12 +36,12 @@ export async function slider(
 ): Promise<void> {
   const first = await onchange(value);
   if (!kernel()) return;
-  const show = place(), secret = crypto.randomUUID();
+  const show = place();
   await show(await first[DISPLAY]());
 
   let wanted = value, busy = false;
   const follow = async () => { // a move during a drawing is answered by the next one, and only the latest is drawn
-    if (busy) return;
+    if (busy || wanted === value) return;
     busy = true;
     try {
       let bundle: Bundle = {};
@@ -56,19 +56,12 @@ export async function slider(
       busy = false;
     }
   };
-  const page = `<!doctype html><meta charset="utf-8"><style>
-body { margin: 0; font: 13px ${FONT}; color: ${TEXT}; display: flex; gap: 1em; align-items: center }
-input { width: 24em }</style><label for="s">${escaped(name)}</label>
-<input id="s" type="range" min="${min}" max="${max}" step="${step}" value="${value}"><output>${value}</output>
-<script>const s = document.querySelector("input"), o = document.querySelector("output");
-s.oninput = () => { o.textContent = s.value; fetch("?value=" + s.value, { method: "POST" }) }</script>`;
+  const secret = `/${crypto.randomUUID()}`;
   const server = createServer((request, response) => {
     const url = new URL(request.url ?? "/", "http://127.0.0.1");
     const number = Number(url.searchParams.get("value"));
-    if (url.pathname !== `/${secret}`) return void response.writeHead(404).end();
-    if (request.method !== "POST") {
-      return void response.setHeader("content-type", "text/html").end(page);
-    }
+    response.setHeader("access-control-allow-origin", "*"); // a page in a frame has no origin that could be named
+    if (url.pathname !== secret) return void response.writeHead(404).end();
     if (!(number >= min && number <= max)) return void response.writeHead(400).end();
     wanted = number;
     void follow();
@@ -77,10 +70,27 @@ s.oninput = () => { o.textContent = s.value; fetch("?value=" + s.value, { method
   server.unref();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
+  const page = control(name, { min, max, step, value }, `http://127.0.0.1:${port}${secret}`);
   await place()({
     // a page of another colour scheme than the notebook's would have a ground of its own
-    "text/html":
-      `<iframe src="http://127.0.0.1:${port}/${secret}" width="720" height="32" style="border:0;color-scheme:light"></iframe>`,
+    "text/html": `<iframe srcdoc="${
+      escaped(page)
+    }" width="720" height="32" style="border:0;color-scheme:light"></iframe>`,
     "text/plain": `slider: ${name}, ${min} to ${max}`,
   });
+}
+
+/** The page of a slider, which tells an address of every move. */
+function control(
+  name: string,
+  { min, max, step, value }: Required<Range>,
+  address: string,
+): string {
+  return `<!doctype html><meta charset="utf-8"><style>
+body { margin: 0; font: 13px ${FONT}; color: ${TEXT}; display: flex; gap: 1em; align-items: center }
+input { width: 24em }</style><label for="s">${escaped(name)}</label>
+<input id="s" type="range" min="${min}" max="${max}" step="${step}" value="${value}"><output>${value}</output>
+<script>const s = document.querySelector("input"), o = document.querySelector("output");
+s.oninput = () => { o.textContent = s.value;
+fetch("${address}?value=" + s.value, { method: "POST" }).catch(() => { o.textContent = "run the cell again" }) }</script>`;
 }

@@ -3,8 +3,8 @@
 /** One row: what each column, by its heading, shows. */
 export type Row = Readonly<Record<string, string | number>>;
 
-/** Decimals that a column of fractions shows at most. */
-const DECIMALS = 4;
+/** Decimals that a column of fractions shows at most, and digits that its largest number does. */
+const DECIMALS = 4, DIGITS = 5;
 
 /**
  * Rows as lines of aligned columns under their headings, for a terminal.
@@ -42,9 +42,11 @@ export function columnsOf(rows: readonly Row[]): Column[] {
 
 /** The values of one column as text. */
 function texts(values: readonly (string | number)[]): string[] {
-  const numbers = values.filter((value) => typeof value === "number");
-  const decimals = Math.max(...numbers.map((value) => String(value).split(".")[1]?.length ?? 0), 0);
-  const digits = Math.min(decimals, DECIMALS);
+  const numbers = values.filter((value) => typeof value === "number").filter(Number.isFinite);
+  const whole = Math.max(...numbers.map((value) => Math.trunc(Math.abs(value)).toFixed(0).length));
+  const room = Math.max(0, Math.min(DECIMALS, DIGITS - whole));
+  const decimals = (value: number) => `${Number(value.toFixed(room))}`.split(".")[1]?.length ?? 0;
+  const digits = Math.max(0, ...numbers.map(decimals));
   const format = new Intl.NumberFormat("en", {
     minimumFractionDigits: digits,
     maximumFractionDigits: digits,

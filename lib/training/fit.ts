@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { setImmediate as turn } from "node:timers/promises";
 import { progress } from "../display/progress.ts";
+import { stopSignal } from "../display/stop.ts";
 import { cosine } from "./schedule.ts";
 
 /** What {@link fit} may be told. */
@@ -14,7 +15,7 @@ export interface FitOptions {
   optimizer?: tf.Optimizer;
   /** called after every step with its number, the first is 1, and its loss */
   onStep?: (step: number, loss: number) => void;
-  /** stops between two steps; the variables keep what they have learnt */
+  /** stops between two steps, a notebook's Stop unless told; the variables keep what they have learnt */
   signal?: AbortSignal;
   /** what the progress on a terminal is called; "" shows none */
   title?: string;
@@ -39,9 +40,11 @@ export async function fit<B extends tf.TensorContainer>(
   variables: readonly tf.Variable[],
   batches: Iterable<B> | AsyncIterable<B>,
   loss: (batch: B) => tf.Scalar,
-  { steps = Infinity, rate = 1e-3, optimizer, onStep, signal, title = "training" }: FitOptions = {},
+  options: FitOptions = {},
 ): Promise<Fitted> {
-  signal?.throwIfAborted();
+  const { steps = Infinity, rate = 1e-3, optimizer, onStep, title = "training" } = options;
+  const { signal = stopSignal() } = options;
+  signal.throwIfAborted();
   const descent = optimizer ?? tf.train.adam(rate);
   const bar = title === "" ? undefined : progress(title, steps);
   const losses: number[] = [], times: number[] = [], rateAt = cosine(rate, 0, steps);
@@ -65,7 +68,7 @@ export async function fit<B extends tf.TensorContainer>(
       onStep?.(losses.length, value);
       if (losses.length >= steps) break;
       await turn(); // an engine that never waits would keep a signal or a click from being heard
-      signal?.throwIfAborted();
+      signal.throwIfAborted();
     }
   } finally {
     bar?.done();

@@ -31,6 +31,13 @@ text("rounds to four decimals", () => {
   assert.is(table([{ x: 1 / 3 }]).split("\n")[2], "0.3333");
 });
 
+text("rounds to five digits, and shows no zeros that all of a column end with", () => {
+  const [, , share, rate] = table([{ x: 100 * 0.083, y: 6095.717 }, { x: 83.4, y: 12.5 }]).split(
+    "\n",
+  );
+  assert.equal([share, rate], [" 8.3  6,095.7", "83.4     12.5"]);
+});
+
 text("is empty for no rows", () => assert.is(table([]), ""));
 
 text.run();

@@ -76,6 +76,22 @@ adapter;`,
     "tf.tensor([[1, 2]]);",
     '({ algorithm: "lora" });',
   ],
+  "06_stopped": [
+    first,
+    `import process from "node:process";
+import { livePlot } from "lowrank/display";
+import { fit } from "../lib/training/fit.ts";
+const slope = tf.variable(tf.scalar(0));
+function* endless() { for (;;) yield {}; }
+const error = () => tf.squaredDifference(slope, 2) as tf.Scalar;`,
+    `const onStep = (step: number) => { if (step === 300) process.kill(process.pid, "SIGINT"); };
+await livePlot("slope < 2", (live) => fit([slope], endless(), error, {
+  ...live, rate: 0.1, onStep: (step, loss) => { live.onStep(step, loss); onStep(step); },
+}));`,
+    "assert.ok(slope.dataSync()[0] > 1.9);",
+    `const stopped = await fit([slope], endless(), error, { onStep }).catch(({ message }: Error) => message);
+stopped;`,
+  ],
 };
 const text = (output: Output, type = "text/plain") => [output.data?.[type] ?? ""].flat().join("");
 
@@ -90,7 +106,7 @@ if (existsSync(join(home, "ready")) && !process.versions.bun) {
   kernel("fails for one altered number, and names chapter and cell", () => {
     assert.is(ran.code, 1);
     assert.match(ran.said, /FAIL 02_altered, cell 1: Assertion/);
-    assert.match(ran.said, "2 passed, 3 failed");
+    assert.match(ran.said, "3 passed, 3 failed");
   });
 
   kernel("fails for a type that is wrong, and names chapter and cell", () => {
@@ -116,6 +132,16 @@ if (existsSync(join(home, "ready")) && !process.versions.bun) {
     assert.match(text(model, "text/html"), "<table>");
     assert.match(text(tensor), /^Tensor 1×2 float32\s+\[\[1, 2\],\]$/);
     assert.is(text(plain), '{ algorithm: "lora" }');
+  });
+
+  kernel("goes on after Stop, with what was trained, drawn", () => {
+    const [, , [figure], , last] = ran.outputs["06_stopped"];
+    assert.match(text(figure), "Figure: slope < 2");
+    assert.match(text(figure, "image/png"), /^iVBOR/);
+    assert.match(
+      text(last.find(({ output_type }) => output_type === "execute_result")!),
+      "Stopped",
+    );
   });
 } else {
   kernel.skip("needs Deno and the notebooks' kernel, set up by deno task lab");
