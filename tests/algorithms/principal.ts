@@ -1,8 +1,11 @@
 /** LoRA born from its base: PiSSA and OLoRA. */
+import { readFileSync } from "node:fs";
 import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { attach, convert, delta, dispose, files, lora, merge, scale } from "../../mod.ts";
+import { toFloat32 } from "../../lib/files/floats.ts";
+import { parse } from "../../lib/files/safetensors.ts";
 import { matrix } from "../../lib/tensor/matrix.ts";
 import { outputs, type Shape, show, size } from "../../lib/tensor/shape.ts";
 import { svd } from "../../lib/tensor/svd.ts";
@@ -22,6 +25,9 @@ function birth(base: tf.Tensor, rank: number, options: Parameters<typeof lora.cr
   const part = tf.mul(lora.delta({ down: bornDown!, up: bornUp! }), scale(adapter));
   return { adapter, part };
 }
+
+const file = new URL("../fixtures/births.safetensors", import.meta.url);
+const { tensors: peft } = parse(new Uint8Array(readFileSync(file)));
 
 const births = suite("lora.create() from its base");
 leakless(births);
@@ -107,6 +113,37 @@ for (const init of ["pissa", "olora"] as const) {
     }
     dispose(kept);
     model.dispose();
+  });
+}
+
+/** PEFT's tensors of a birth, `[in, out]`. */
+function theirs(name: string): Record<string, tf.Tensor> {
+  const own = [...peft].filter(([key]) => key.startsWith(`${name}/`));
+  return Object.fromEntries(own.map(([key, { dtype, shape, bytes }]) => [
+    key.slice(name.length + 1),
+    tf.transpose(tf.tensor(toFloat32(dtype, bytes), [...shape])),
+  ]));
+}
+
+for (
+  const [name, options] of Object.entries(
+    {
+      pissa: { init: "pissa", alpha: 5 },
+      pissa_rs: { init: "pissa", alpha: 5, rankScale: "alpha/sqrt(r)" },
+      olora: { init: "olora", alpha: 5 },
+    } as const,
+  )
+) {
+  births(`${name} is PEFT's, and so is W′ after a step`, () => {
+    const { base, residual, A, B, A1, B1, merged } = theirs(name);
+    const { adapter, part } = birth(base, 3, options);
+    close(part, tf.sub(base, residual), "gradient", "what is taken off the base");
+    // vectors are known but for their signs
+    const { down, up } = adapter.factors;
+    close(tf.abs(down), tf.abs(A), "gradient", "down");
+    close(tf.abs(up), tf.abs(B), "gradient", "up");
+    const factors = { down: A1, up: B1, bornDown: A, bornUp: B };
+    close(merge(base, { ...adapter, factors }), merged, "gradient", "W′");
   });
 }
 
