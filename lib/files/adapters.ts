@@ -24,6 +24,15 @@ import { spell } from "./spell.ts";
 export type { DialectName } from "./dialects.ts";
 export type { OpenOptions } from "./adapter_modules.ts";
 export { alike } from "./alike.ts";
+export { diagnose } from "./doctor.ts";
+export type {
+  DiagnosedLayer,
+  DiagnoseOptions,
+  Diagnosis,
+  HostReading,
+  HostVerdict,
+} from "./doctor.ts";
+export type { HostName } from "./hosts/hosts.ts";
 export { inspect } from "./inspect.ts";
 export type { InspectedLayer, Inspection, InspectOptions, SpectrumSummary } from "./inspect.ts";
 export { modelOf, rename } from "./names.ts";

@@ -2,7 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { type Adapter, dispose } from "../adapter/adapter.ts";
 import { conform } from "../adapter/conform.ts";
-import { scoped } from "../adapter/matrices.ts";
+import { energyOf, scoped } from "../adapter/matrices.ts";
 import { delta, merge } from "../adapter/merge.ts";
 import { rowOf } from "../algorithms/table.ts";
 import { adaptersOf, type ModuleFile, openModules, type OpenOptions } from "./adapter_modules.ts";
@@ -71,7 +71,7 @@ export interface DiagnoseOptions extends OpenOptions, Partial<Sight> {
 }
 
 /** float32's rounding, of ΔW and of W beside it. */
-const ROUNDING = { delta: 1e-5, base: 1e-6 };
+const ROUNDING = { delta: 1e-5, base: 5e-7 };
 
 /**
  * What LyCORIS's merge, kohya's trainer, AUTOMATIC1111, ComfyUI, PEFT and diffusers compute from a file, and how far that
@@ -212,20 +212,21 @@ export function compared(
   W: tf.Tensor,
   stored: StoredModule,
   readers: Readers,
+  strengths: readonly number[] = strengthsOf(adapter),
 ): Partial<Record<HostName, HostReading>> {
-  const strengths = strengthsOf(adapter), fitted = conform(adapter, W.shape);
-  const trained = strengths.map((s) => numbers(() => torchOf(change(fitted, W, s))));
-  const own = numbers(() => W), base = isRelative(adapter) ? lengthOf(own) : 0;
+  const trained = scoped(() => {
+    const fitted = conform(adapter, W.shape);
+    return strengths.map((s) => torchOf(change(fitted, W, s)).dataSync());
+  });
+  const base = isRelative(adapter) ? scoped(() => Math.sqrt(energyOf(W))) : 0;
   const read = (reader: Reader): HostReading => {
     try {
       const all = strengths.map((strength, i) => {
-        const theirs = numbers(() => reader(stored)(torchOf(W), strength));
-        return { strength, ...difference(theirs, trained[i]) };
+        const theirs = scoped(() => reader(stored)(torchOf(W), strength).dataSync());
+        return { strength, ...difference(theirs, trained[i], base) };
       });
       const worst = all.reduce((a, b) => b.error > a.error ? b : a);
-      const { norm, ...told } = worst;
-      const tolerance = ROUNDING.delta + ROUNDING.base * (norm > 0 ? base / norm : 0);
-      return { right: worst.error <= tolerance, ...told };
+      return { right: worst.error <= ROUNDING.delta, ...worst };
     } catch (error) {
       return { right: false, refused: error instanceof Error ? error.message : String(error) };
     }
@@ -238,19 +239,12 @@ function torchOf(W: tf.Tensor): tf.Tensor {
   return W.rank < 2 ? W : unflip(W);
 }
 
-/** The numbers of a tensor that is made in a scope of its own. */
-function numbers(make: () => tf.Tensor): ArrayLike<number> {
-  return scoped(() => make().dataSync());
-}
-
-function lengthOf(values: ArrayLike<number>): number {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[i] * values[i];
-  return Math.sqrt(sum);
-}
-
-/** ‖theirs − trained‖ / ‖trained‖, and ⟨theirs, trained⟩ / ‖trained‖². */
-function difference(theirs: ArrayLike<number>, trained: ArrayLike<number>) {
+/**
+ * ‖theirs − trained‖ / ‖trained‖, and ⟨theirs, trained⟩ / ‖trained‖².
+ *
+ * @param base ‖W‖ where ΔW is W′ − W: what rounding of both leaves of that is no difference
+ */
+function difference(theirs: ArrayLike<number>, trained: ArrayLike<number>, base: number) {
   if (theirs.length !== trained.length) throw new TypeError("its difference is of another size");
   let missed = 0, shared = 0, all = 0;
   for (let i = 0; i < trained.length; i++) {
@@ -258,9 +252,10 @@ function difference(theirs: ArrayLike<number>, trained: ArrayLike<number>) {
     shared += theirs[i] * trained[i];
     all += trained[i] * trained[i];
   }
+  if (Math.sqrt(missed) <= ROUNDING.base * base) missed = 0;
   // where nothing was trained, whatever is added is all wrong
-  if (all === 0) return { error: missed > 0 ? 1 : 0, factor: 1, norm: 0 };
-  return { error: Math.sqrt(missed / all), factor: shared / all, norm: Math.sqrt(all) };
+  if (all === 0) return { error: missed > 0 ? 1 : 0, factor: 1 };
+  return { error: Math.sqrt(missed / all), factor: shared / all };
 }
 
 function verdict(host: HostName, layers: readonly DiagnosedLayer[]): HostVerdict {

@@ -1,0 +1,366 @@
+/** A file rewritten so that a host reads it right: the first of some exact ways in which it does. */
+import * as tf from "@tensorflow/tfjs";
+import { type Adapter, copy, dispose } from "../adapter/adapter.ts";
+import { conform } from "../adapter/conform.ts";
+import { convert } from "../adapter/convert.ts";
+import { folded, isFoldable } from "../adapter/folded.ts";
+import { plain } from "../adapter/plain.ts";
+import { rowOf } from "../algorithms/table.ts";
+import { tidy } from "../tensor/tidy.ts";
+import { type AdapterFile, encode, type SaveOptions } from "./adapters.ts";
+import { adaptersOf, openModules } from "./adapter_modules.ts";
+import { dialectOf } from "./dialects.ts";
+import { asTrained, change, compared, type HostReading, opened } from "./doctor.ts";
+import { hashed } from "./hashes.ts";
+import type { Sight } from "./hosts/host.ts";
+import { type HostName, hostOf } from "./hosts/hosts.ts";
+import * as kohya from "./kohya.ts";
+import { described } from "./lycoris.ts";
+import type { Model } from "./names.ts";
+import { CONFIG } from "./peft.ts";
+import { parse, serialize, type TensorView } from "./safetensors.ts";
+import { spell } from "./spell.ts";
+import { standIn } from "./stand_in.ts";
+
+/** What became of a layer. */
+export interface CuredLayer {
+  name: string;
+  /** how it is written now */
+  by?: string;
+  /** ‖theirs − trained‖ / ‖trained‖ of the file written, as the host reads it */
+  error?: number;
+  /** why there is no way */
+  reason?: string;
+}
+
+/** A file that a host reads right, or why there is none. */
+export interface Cured {
+  layers: CuredLayer[];
+  /** the file; none where a layer has no way */
+  bytes?: Uint8Array;
+}
+
+/** How a file is rewritten. */
+export interface CureOptions extends Partial<Sight>, Pick<SaveOptions, "dtype" | "leftovers"> {
+  /** a layer's kernel in the library's layout, the tensor goes over: a plain difference may need it */
+  base?: (name: string) => Promise<tf.Tensor | undefined>;
+  /** whose names the adapters have; default: found by the names */
+  model?: Model;
+}
+
+/** A BOFT is no line between strengths 0 and 1, and all forms but its own are. */
+const strengthsOf = ({ trained }: Patient, written: Adapter) =>
+  trained.algorithm === "boft" && written.algorithm !== "boft" ? [1] : undefined;
+
+/** A layer on its way: what it was trained to be, and its kernel where that is at hand. */
+interface Patient {
+  name: string;
+  trained: Adapter;
+  kernel?: tf.Tensor;
+}
+
+/** An exact way to write an adapter; throws an error whose message is why it is none for this one. */
+interface Way {
+  told: string;
+  make(patient: Patient): Adapter;
+  /** the keys of GLoRA's factors exchanged, as before LyCORIS 3.0 */
+  older?: true;
+}
+
+/** From the closest to what it was to the last resort. */
+const WAYS: readonly Way[] = [
+  { told: "as it is", make: ({ trained }) => copy(trained) },
+  {
+    told: "scale or constraint folded in",
+    make: ({ trained }) => {
+      if (!isFoldable(trained)) none("it has no scale to fold in");
+      return folded(trained);
+    },
+  },
+  {
+    told: "in the order of factors before LyCORIS 3.0",
+    older: true,
+    make: ({ trained }) => {
+      if (trained.algorithm !== "glora") none("it is no GLoRA");
+      return folded(trained);
+    },
+  },
+  {
+    told: "as LoRA",
+    make: (patient) => {
+      const { trained } = patient;
+      if (rowOf(trained.algorithm).relative || trained.dora) none("it is no sum of outer products");
+      return tidy(() => folded(convert(sure(patient), "lora")));
+    },
+  },
+  { told: "as plain difference", make: differenceOf },
+  {
+    told: "as LoRA of all ranks",
+    make: (patient) =>
+      tidy(() => {
+        const difference = differenceOf(patient);
+        if (difference.factors.bias) none("it has no place for a bias");
+        return convert(difference, "lora");
+      }),
+  },
+];
+
+const DEPENDS = "its ΔW depends on the base kernel, which was not given";
+
+const reasonOf = (error: unknown) => error instanceof Error ? error.message : String(error);
+
+function none(reason: string): never {
+  throw new TypeError(reason);
+}
+
+/** Layers that are convolutions, by their names in any dialect. */
+const CONVOLUTION =
+  /(conv(_in|_out|_shortcut|\d)?|_op|[._]0[._]op|in_layers[._]2|out_layers[._]3|skip_connection|input_blocks[._]0[._]0|proj_(in|out))$/;
+
+/** The adapter with its kernel's shape, where that is known. */
+function sure({ name, trained, kernel }: Patient): Adapter {
+  if (kernel) return conform(trained, kernel.shape);
+  const flat = trained.shape.length === 2 &&
+    ["loha", "lokr"].includes(trained.algorithm) && !trained.factors.w2;
+  if (flat && CONVOLUTION.test(name)) {
+    none("its file does not tell the kernel of a convolution, and the base was not given");
+  }
+  return trained;
+}
+
+/** W′ − W itself. */
+function differenceOf(patient: Patient): Adapter {
+  const { trained, kernel } = patient, { algorithm, dora, factors: { bias } } = trained;
+  if ((rowOf(algorithm).relative || dora) && !kernel) none(DEPENDS);
+  if (algorithm === "norm") none("it has no place for a normalization's vectors");
+  const factors = tidy(() => {
+    const known = sure(patient), W = kernel ?? tf.zeros([...known.shape]);
+    return { difference: change(known, W, 1), ...(bias && { bias: tf.clone(bias) }) };
+  });
+  return plain("full", factors.difference.shape, 0, factors);
+}
+
+/** Judges one way to write one layer; throws an error whose message is why it does not do. */
+type Judge = (patient: Patient, way: Way, written: Adapter) => void;
+
+/** By what the host computes of the layer's tensors alone. */
+function byReading(host: HostName): Judge {
+  return (patient, way, written) => {
+    const { name, trained, kernel } = patient;
+    const own = kohya.write(written), torch = way.older ? exchanged(own) : own;
+    const module = name.replaceAll(".", "_"), W = kernel ?? standIn(trained);
+    try {
+      const parts = Object.keys(torch).map((suffix) => ({ suffix, key: `${module}.${suffix}` }));
+      const alpha = torch.alpha?.dataSync()[0];
+      const reader = hostOf(host).open({
+        dialect: "kohya",
+        metadata: {},
+        keys: parts.map(({ key }) => key),
+        modules: new Map([[module, parts]]),
+        alphas: new Map(alpha === undefined ? [] : [[module, alpha]]),
+      }, { names: false });
+      const readings = compared(
+        trained,
+        W,
+        { module, parts, torch },
+        new Map([[host, reader]]),
+        strengthsOf(patient, written),
+      );
+      const { right, refused, ...told } = readings[host]!;
+      if (!right) none(refused ?? wrong(told));
+    } finally {
+      tf.dispose(torch);
+      if (!kernel) W.dispose();
+    }
+  };
+}
+
+const wrong = ({ error, strength }: Pick<HostReading, "error" | "strength">) =>
+  `it would be off by ${error!.toExponential(1)} at strength ${strength}`;
+
+/** By what the host's own dialect can hold: PEFT's and diffusers' have no other meaning. */
+function byHolding(host: HostName, onlyLora: boolean): Judge {
+  const dialect = dialectOf(hostOf(host).dialect);
+  return ({ name }, { older }, written) => {
+    if (older) none("it has no such order");
+    if (onlyLora && (written.algorithm !== "lora" || written.dora)) {
+      none("its file is all of one kind, LoRA where layers differ");
+    }
+    tidy(() => {
+      dialect.hold(name, written);
+    });
+  };
+}
+
+/** GLoRA's keys with the roles of before LyCORIS 3.0. */
+function exchanged(torch: kohya.Torch): kohya.Torch {
+  return Object.fromEntries(Object.entries(torch).map(([key, tensor]) => [older(key), tensor]));
+}
+
+const older = (key: string) =>
+  key.replace(/\b([ab])([12])\.weight$/, (_, term, n) => `${term}${3 - Number(n)}.weight`);
+
+/** The first way that does. */
+function written(patient: Patient, judge: Judge): { way: Way; adapter: Adapter } | string {
+  const reasons: string[] = [];
+  for (const way of WAYS) {
+    let adapter: Adapter | undefined;
+    try {
+      adapter = way.make(patient);
+      judge(patient, way, adapter);
+      return { way, adapter };
+    } catch (error) {
+      if (adapter) dispose(adapter);
+      reasons.push(reasonOf(error));
+    }
+  }
+  return reasons.at(-1)!; // what stands in the way of the last resort
+}
+
+/**
+ * The adapters of a file in the bytes of one that the host reads as they were trained: each in the first way that does of
+ * as it is, scale folded in and alpha the rank, GLoRA's older order, as LoRA, as plain difference, as LoRA of all
+ * ranks.
+ *
+ * @returns how each layer is written, and with what error the host reads it, from the bytes; no bytes where a layer has
+ * no way, and why
+ *
+ * @example
+ * ```ts
+ * import { cure, files, loha } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q";
+ * const born = loha.create([8, 16], 2, { alpha: 1 });
+ * const file = await files.open(await files.encode(new Map([[name, born]])));
+ * const { layers: [layer], bytes } = await cure(file, "kohya");
+ * assert.is(layer.by, "as LoRA");
+ * assert.is((await files.diagnose(bytes!)).hosts.kohya!.right, 1);
+ * ```
+ */
+export async function cure(
+  file: AdapterFile,
+  host: HostName,
+  options: CureOptions = {},
+): Promise<Cured> {
+  const judges = hostOf(host).dialect === "kohya"
+    ? [byReading(host)]
+    : [byHolding(host, false), byHolding(host, true)];
+  let cured: Cured = { layers: [] };
+  for (const judge of judges) {
+    cured = await attempted(file, host, judge, options);
+    if (cured.bytes) break;
+  }
+  return cured;
+}
+
+/** A layer with its kernel, for as long as it is worked on. */
+async function attended<T>(
+  name: string,
+  { adapters, metadata }: AdapterFile,
+  { base }: CureOptions,
+  work: (patient: Patient) => T,
+): Promise<T> {
+  const kernel = await base?.(name);
+  try {
+    return work({ name, trained: asTrained(adapters.get(name)!, metadata), kernel });
+  } finally {
+    kernel?.dispose();
+  }
+}
+
+/** All layers in the first way that the judge lets pass. */
+async function attempted(
+  file: AdapterFile,
+  host: HostName,
+  judge: Judge,
+  options: CureOptions,
+): Promise<Cured> {
+  const adapters = new Map<string, Adapter>(), exchange = new Set<string>();
+  const layers: CuredLayer[] = [];
+  try {
+    for (const name of file.adapters.keys()) {
+      const found = await attended(name, file, options, (patient) => written(patient, judge));
+      if (typeof found === "string") {
+        layers.push({ name, reason: found });
+        continue;
+      }
+      adapters.set(name, found.adapter);
+      if (found.way.older) exchange.add(name);
+      layers.push({ name, by: found.way.told });
+    }
+    if (adapters.size < layers.length) return { layers };
+    const bytes = await encoded(file, host, adapters, exchange, options).catch(reasonOf);
+    if (typeof bytes === "string") {
+      return { layers: layers.map(({ name }) => ({ name, reason: bytes })) };
+    }
+    const spelled = spell(adapters, hostOf(host).dialect, options.model);
+    const readings = await verified(bytes, host, file, [...spelled.keys()], options);
+    const judged = layers.map((layer, i): CuredLayer => {
+      const { right, error, refused } = readings[i], told = { ...layer, error };
+      return right ? told : { ...told, reason: refused ?? wrong(readings[i]) };
+    });
+    const cured = judged.every(({ reason }) => reason === undefined);
+    return { layers: judged, ...(cured && { bytes }) };
+  } finally {
+    for (const adapter of adapters.values()) dispose(adapter);
+  }
+}
+
+/** The file's bytes, with what its metadata still says rightly. */
+async function encoded(
+  { metadata }: AdapterFile,
+  host: HostName,
+  adapters: ReadonlyMap<string, Adapter>,
+  exchange: ReadonlySet<string>,
+  { dtype, leftovers, model }: CureOptions,
+): Promise<Uint8Array> {
+  const { dialect } = hostOf(host);
+  const { [CONFIG]: _config, lora_adapter_metadata: _packed, lowrank: _notes, ...told } = metadata;
+  // what kohya's trainer said of its own adapters is not true of these
+  const made = described(adapters), kept = Object.entries(told).filter(([key]) => !(key in made));
+  const own = { ...Object.fromEntries(kept), ...(dialect === "kohya" && made) };
+  const bytes = await encode(adapters, { dialect, dtype, leftovers, model, metadata: own });
+  if (exchange.size === 0) return bytes;
+  const { tensors, metadata: all } = parse(bytes), spelled = spell(adapters, dialect, model);
+  const names = [...adapters.keys()],
+    exchanged = new Set(
+      [...spelled.keys()].filter((_, i) => exchange.has(names[i])).map(dialectOf(dialect).told),
+    );
+  const views = [...tensors].map(([key, view]): [string, TensorView] => {
+    const module = key.replace(/\.[ab][12]\.weight$/, "").replace(/^lycoris_/, "");
+    return [exchanged.has(module) ? older(key) : key, view];
+  });
+  const entries = views.map(([name, view]) => ({ ...view, name, bytes: () => view.bytes }));
+  return serialize(views, await hashed(entries, all));
+}
+
+/** What the host computes of every layer of the file written; by the names that the layers have there. */
+async function verified(
+  bytes: Uint8Array,
+  host: HostName,
+  before: AdapterFile,
+  names: readonly string[],
+  options: CureOptions,
+): Promise<HostReading[]> {
+  await using file = await openModules(bytes);
+  const readers = await opened(file, [host], options), own = [...before.adapters.keys()];
+  const readings = new Map<string, HostReading>();
+  for await (const { name, module, adapter, parts } of adaptersOf(file)) {
+    dispose(adapter);
+    const torch = await file.torch(module);
+    const was = own[names.indexOf(name)];
+    const read = (patient: Patient) => {
+      const { trained, kernel } = patient;
+      const W = kernel ?? standIn(trained);
+      const stored = { module, parts, torch }, strengths = strengthsOf(patient, adapter);
+      const { [host]: reading } = compared(trained, W, stored, readers, strengths);
+      if (!kernel) W.dispose();
+      return reading!;
+    };
+    if (was !== undefined) readings.set(name, await attended(was, before, options, read));
+    tf.dispose(torch);
+  }
+  const lost: HostReading = { right: false, refused: "it is not found again in the file written" };
+  return names.map((name) => readings.get(name) ?? lost);
+}
