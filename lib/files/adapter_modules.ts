@@ -88,15 +88,32 @@ export async function openModules(
   }
 }
 
-function moduleFile(tensors: TensorFile, dialect: DialectName, metadata: Metadata): ModuleFile {
-  const { locate, layer, implied, translate } = dialectOf(dialect).read(metadata);
+/** Keys by the module that they are of. */
+function partsOf(locate: Reading["locate"], keys: Iterable<string>): Map<string, Part[]> {
   const modules = new Map<string, Part[]>();
-  for (const key of tensors.tensors.keys()) {
+  for (const key of keys) {
     const found = locate(key);
     if (!found) continue;
     const { module, suffix } = found;
     modules.set(module, [...modules.get(module) ?? [], { suffix, key }]);
   }
+  return modules;
+}
+
+/** How many modules of a file with these keys and this metadata are read as adapters. */
+export function adaptersIn(
+  dialect: DialectName,
+  keys: readonly string[],
+  metadata: Metadata,
+): number {
+  const { locate, implied } = dialectOf(dialect).read(metadata);
+  return [...partsOf(locate, keys).values()]
+    .filter((parts) => isWhole([...parts.map(({ suffix }) => suffix), ...implied])).length;
+}
+
+function moduleFile(tensors: TensorFile, dialect: DialectName, metadata: Metadata): ModuleFile {
+  const { locate, layer, implied, translate } = dialectOf(dialect).read(metadata);
+  const modules = partsOf(locate, tensors.tensors.keys());
   const views = async (module: string) => {
     const all: [string, TensorView][] = [];
     for (const { suffix, key } of modules.get(module) ?? []) {
@@ -131,9 +148,10 @@ function readModule(
     });
   } catch (error) {
     if (error instanceof SyntaxError) throw error;
+    const found = views.map(([suffix, { shape }]) => `${suffix} [${shape}]`).join(", ");
     throw new SyntaxError(
       `Cannot read the adapter "${module}" as its factors must fit each other: ` +
-        (error instanceof Error ? error.message : error),
+        (error instanceof RangeError ? error.message : `current tensors are ${found}`),
     );
   }
 }

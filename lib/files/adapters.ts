@@ -6,14 +6,14 @@ import { type Adapter, dispose } from "../adapter/adapter.ts";
 import { convert } from "../adapter/convert.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { Metadata, Stored } from "./dialect.ts";
-import { type DialectName, dialectOf, NAMES } from "./dialects.ts";
+import { type DialectName, dialectOf, NAMES, recognize } from "./dialects.ts";
 import { replaceFile } from "./disk.ts";
 import { fromFloat32 } from "./floats.ts";
 import { INSIDE } from "./folder.ts";
 import { hashed } from "./hashes.ts";
 import * as kohya from "./kohya.ts";
 import { described } from "./lycoris.ts";
-import { adaptersOf, openModules, type OpenOptions } from "./adapter_modules.ts";
+import { adaptersIn, adaptersOf, openModules, type OpenOptions } from "./adapter_modules.ts";
 import type { Model } from "./names.ts";
 import { note } from "./notes.ts";
 import { CONFIG } from "./peft.ts";
@@ -133,15 +133,15 @@ async function layOut(
   };
   check("dtype", Object.keys(DTYPES), dtype);
   check("dialect", NAMES, dialect);
-  const { hold, told, write } = dialectOf(dialect);
+  const { hold, told: nameOf, write } = dialectOf(dialect);
   const { metadata = dialect === "kohya" ? described(adapters) : {} } = options;
   const { lowrank: _old, ...given } = metadata, notes: Record<string, unknown> = {};
   const store = (layer: string, adapter: Adapter): Stored => {
     // no dialect tells what is frozen from what is trained: it comes as ranks of its own
     const plain = adapter.factors.bornUp ? convert(adapter, "lora") : adapter;
     const held = hold(layer, plain), torch = kohya.write(held), { factors: _, ...rest } = held;
-    const kept = note(layer, told(layer), held, torch);
-    if (kept) notes[told(layer)] = kept;
+    const kept = note(layer, nameOf(layer), held, torch);
+    if (kept) notes[nameOf(layer)] = kept;
     return { adapter: rest, torch };
   };
   const written = tidy(() => {
@@ -156,15 +156,28 @@ async function layOut(
     const bytes = async () => fromFloat32(stored, Float32Array.from(await tensor.data()));
     return { name, dtype: stored, shape: tensor.shape, bytes };
   });
+  const noted: Metadata = Object.keys(notes).length > 0 ? { lowrank: JSON.stringify(notes) } : {};
+  const told = { ...written.metadata, ...noted };
+  if (leftovers.size > 0) {
+    const keys = [...entries.map(({ name }) => name), ...leftovers.keys()];
+    const found = recognize(keys, told);
+    if (found !== dialect || adaptersIn(dialect, keys, told) !== adapters.size) {
+      tf.dispose(tensors);
+      throw new TypeError(
+        `Cannot save adapters as ${dialect} as leftovers must not change how they are read: ` +
+          `current leftovers are ${[...leftovers.keys()].slice(0, 5).join(", ")}, ` +
+          "keep the file's own dialect, or leave them out",
+      );
+    }
+  }
   for (const [name, { dtype, shape, bytes }] of leftovers) {
     const later = typeof bytes === "function" ? bytes : () => bytes;
     entries.push({ name, dtype, shape, bytes: later });
   }
-  const noted: Metadata = Object.keys(notes).length > 0 ? { lowrank: JSON.stringify(notes) } : {};
   try {
     return {
       entries,
-      metadata: await hashed(entries, { ...written.metadata, ...noted }, options.hashes),
+      metadata: await hashed(entries, told, options.hashes),
       tensors,
     };
   } catch (error) {

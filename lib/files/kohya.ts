@@ -9,7 +9,7 @@ import type { Factors } from "../algorithms/algorithm.ts";
 import * as dylora from "../algorithms/dylora.ts";
 import { type AlgorithmName, rowOf } from "../algorithms/table.ts";
 import { type Adapter, scale } from "../adapter/adapter.ts";
-import { outputs, show, size, space } from "../tensor/shape.ts";
+import { outputs, same, show, size, space } from "../tensor/shape.ts";
 import { tidy } from "../tensor/tidy.ts";
 import { KEYS } from "./keys.ts";
 import type { Torch } from "./layout.ts";
@@ -58,9 +58,16 @@ function checkLengths(algorithm: AlgorithmName, factors: Factors): void {
     }
   }
   equal(axis("difference", -1), axis("bias", 0));
+  for (const [name, tensor] of Object.entries(factors)) {
+    if (tensor?.size === 0) throw new RangeError(`current ${name} is ${show(tensor.shape)}`);
+  }
   if (algorithm !== "loha") return;
   equal(axis("down1", 0), axis("down2", 0));
   equal(axis("up1", -1), axis("up2", -1));
+  const cores = [factors.core1, factors.core2].filter((core) => core !== undefined);
+  if (cores.some(({ shape }) => !same(shape, cores[0].shape))) {
+    throw new RangeError(`current cores are ${cores.map(({ shape }) => show(shape)).join(", ")}`);
+  }
 }
 
 /** `[O, 1, 1, 1]` → output, `[1, I, 1, 1]` → input: LyCORIS wrote either, and reads only the first. */
@@ -83,6 +90,10 @@ export function read(torch: Torch): Adapter | undefined {
   return tidy(() => {
     const { factors, shape, rank } = KEYS[algorithm].read(torch);
     checkLengths(algorithm, factors);
+    if (shape.length === 0 || !shape.every(Number.isInteger)) {
+      const found = Object.entries(torch).map(([key, { shape }]) => `${key} [${shape}]`);
+      throw new RangeError(`current tensors are ${found.join(", ")}`);
+    }
     const decomposed = torch.dora_scale && magnitudeOf(torch.dora_scale, outputs(shape));
     const [alpha, ...more] = torch.alpha?.dataSync() ?? [0];
     if (more.length > 0 || !Number.isFinite(alpha) && rank > 0 && !(factors.w1 && factors.w2)) {

@@ -81,7 +81,7 @@ export function read(metadata: Metadata): Reading {
     const path = key.slice(key.startsWith(PREFIX) ? PREFIX.length : 0)
       .replace(/\.default(?=(\.(weight|bias))?$)/, ""); // an adapter's name in a model's own state
     const suffix = Object.keys(SUFFIXES).find((suffix) => path.endsWith(`.${suffix}`));
-    if (!suffix || !(type in translate)) return undefined;
+    if (!suffix || !Object.hasOwn(translate, type)) return undefined;
     return { module: path.slice(0, -suffix.length - 1), suffix: SUFFIXES[suffix] };
   };
   return {
@@ -92,9 +92,9 @@ export function read(metadata: Metadata): Reading {
   };
 }
 
-function checkRank(known: number, found: number): void {
+function checkRank(known: number, found?: number): void {
   if (known !== found) {
-    throw new RangeError(`current rank is ${found} where ${CONFIG} has ${known}`);
+    throw new RangeError(`current rank is ${found ?? "none"} where ${CONFIG} has ${known}`);
   }
 }
 
@@ -103,6 +103,9 @@ export function lora(config: Config): (path: string, torch: Torch) => Torch {
   const scaleOf = scaling({ ...config, peft_type: "LORA" });
   return (path, torch) => {
     const { rank, scale } = scaleOf(path), up = torch["lora_up.weight"];
+    if (!up) {
+      throw new RangeError(`current keys are ${Object.keys(torch)} where ${CONFIG} has LORA`);
+    }
     checkRank(rank, torch["lora_down.weight"].shape[0]);
     if (Boolean(config.use_dora) !== "dora_scale" in torch) {
       throw new RangeError(

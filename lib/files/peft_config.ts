@@ -62,15 +62,18 @@ export function checkLora(config: Config, what = "adapter_config.json"): void {
   }
 }
 
+/** An expression with a configuration's pattern in it. */
+function compiled(before: string, pattern: string): RegExp {
+  try {
+    return new RegExp(`^${before}(?:${pattern})$`);
+  } catch {
+    return malformed("a pattern of adapter_config.json", "it is a regular expression", pattern);
+  }
+}
+
 /** The first of some patterns that PEFT applies to a path: it is the path's end, from a dot on. */
 function matcher(patterns: readonly string[]): (path: string) => string | undefined {
-  const expressions = patterns.map((pattern) => {
-    try {
-      return new RegExp(`^(.*\\.)?(${pattern})$`);
-    } catch {
-      return malformed("a pattern of adapter_config.json", "it is a regular expression", pattern);
-    }
-  });
+  const expressions = patterns.map((pattern) => compiled("(.*\\.)?", pattern));
   return (path) => patterns[expressions.findIndex((expression) => expression.test(path))];
 }
 
@@ -104,7 +107,7 @@ export function scaling(config: Config): (path: string) => { rank: number; scale
 
 /** Whether PEFT takes a module for one of a list of ends, or of a regular expression. */
 export function listed(names: unknown, path: string): boolean {
-  if (typeof names === "string") return new RegExp(`^(?:${names})$`).test(path);
+  if (typeof names === "string") return compiled("", names).test(path);
   return Array.isArray(names) && names.some((name) => path.endsWith(String(name)));
 }
 

@@ -161,4 +161,89 @@ adapters("save() writes beside the target, and leaves nothing when it fails", as
   }
 });
 
+adapters(
+  "alpha 0 is the rank, as LyCORIS and kohya read it; none that is not finite is read",
+  async () => {
+    const pair: [string, TensorView][] = [
+      ["a.lora_down.weight", f32([2, 6], 1)],
+      ["a.lora_up.weight", f32([8, 2], 2)],
+    ];
+    const withAlpha = (alpha: number) => {
+      const bytes = new Uint8Array(Float32Array.of(alpha).buffer);
+      return serialize([...pair, ["a.alpha", { dtype: "F32", shape: [], bytes }]]);
+    };
+    const { adapters } = await files.open(withAlpha(0));
+    assert.is(adapters.get("a")!.alpha, 2);
+    free(adapters.values());
+    for (const alpha of [NaN, Infinity]) {
+      const refused = await files.open(withAlpha(alpha)).catch((error) => error);
+      assert.instance(refused, SyntaxError);
+      assert.is(
+        refused.message,
+        `Cannot read the adapter "a" as its factors must fit each other: current alpha is ${alpha}`,
+      );
+    }
+  },
+);
+
+const REFUSED: Record<
+  string,
+  [tensors: Record<string, number[]>, config: object | undefined, RegExp]
+> = {
+  "a factor without numbers": [
+    { "a.lora_down.weight": [0, 6], "a.lora_up.weight": [8, 0] },
+    undefined,
+    /current down is 6×0/,
+  ],
+  "a difference that is one number": [{ "a.diff": [] }, undefined, /current tensors are diff \[\]/],
+  "cores of two sizes": [
+    {
+      ...{ "a.hada_w1_a": [2, 8], "a.hada_w1_b": [2, 6], "a.hada_t1": [2, 2, 3, 3] },
+      ...{ "a.hada_w2_a": [2, 8], "a.hada_w2_b": [2, 6], "a.hada_t2": [2, 2, 3, 1] },
+    },
+    undefined,
+    /current cores are 3×3×2×2, 3×1×2×2|current cores are 3×3×2×2, 1×3×2×2/,
+  ],
+  "another algorithm than PEFT's configuration tells": [
+    { "base_model.model.a.lokr_w1": [2, 2], "base_model.model.a.lokr_w2": [4, 3] },
+    { peft_type: "LORA", r: 2, lora_alpha: 2 },
+    /current keys are lokr_w1,lokr_w2 where adapter_config.json has LORA/,
+  ],
+  "a pattern that is no expression": [
+    { "base_model.model.a.ia3_l": [8, 1] },
+    { peft_type: "IA3", feedforward_modules: "(" },
+    /as it is a regular expression: current value is "\("/,
+  ],
+};
+for (const [what, [tensors, config, message]] of Object.entries(REFUSED)) {
+  adapters(`refuses ${what}`, async () => {
+    const views = Object.entries(tensors).map(([name, shape]) => [name, f32(shape, 1)] as const);
+    const refused = await files.open(serialize(views), { config }).catch((error) => error);
+    assert.instance(refused, SyntaxError);
+    assert.match(refused.message, message);
+  });
+}
+
+adapters("takes no name of an object's own for a kind of PEFT's", async () => {
+  const bytes = serialize([["base_model.model.a.lora_A.weight", f32([2, 6], 1)]]);
+  for (const peft_type of ["__proto__", "constructor", "toString"]) {
+    const { adapters, leftovers } = await files.open(bytes, { config: { peft_type } });
+    assert.equal([adapters.size, leftovers.size], [0, 1]);
+  }
+});
+
+adapters("leftovers under which the file would be read as another are not written", async () => {
+  const mine = new Map([["a", lora.create([6, 8], 2)]]), view = f32([2, 6], 1);
+  for (
+    const key of ["base_model.model.b.lora_A.weight", "unet:0:up", "a.diff", "b.diff"]
+  ) {
+    const refused = await files.encode(mine, { leftovers: new Map([[key, view]]) })
+      .then(() => undefined, (error) => error);
+    assert.instance(refused, TypeError, key);
+    assert.match(refused.message, `current leftovers are ${key}, keep the file's own dialect`);
+  }
+  await files.encode(mine, { leftovers: new Map([["b.alpha", view], ["bundle_emb.x", view]]) });
+  free(mine.values());
+});
+
 adapters.run();
