@@ -1,9 +1,8 @@
 /** The numbers of a stored tensor before and after adapters: float32 in between, rounded once. */
 import * as tf from "@tensorflow/tfjs";
-import { type Adapter, dispose } from "../adapter/adapter.ts";
+import { type Adapter, dispose, scale } from "../adapter/adapter.ts";
 import { conform } from "../adapter/conform.ts";
 import { delta, merge, unmerge } from "../adapter/merge.ts";
-import { view } from "../adapter/view.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { type CheckpointModule, fromTorch, toTorch } from "./checkpoint_modules.ts";
@@ -49,42 +48,32 @@ async function take(tensor: tf.Tensor): Promise<Values> {
   return values;
 }
 
-/** ΔW in PyTorch's layout. A LoRA's is multiplied there at once, as transposing it would take as long again. */
-function torchDelta(
-  module: CheckpointModule,
-  adapter: Adapter,
-): { torch: tf.Tensor; scale: number } {
-  const own = conform(adapter, module.shape), { factors, scale } = view(own)!;
-  const { down, up, core, scalar } = { ...own.factors, ...factors };
-  const isPlain = own.algorithm === "lora" && !core && !scalar && module.kind !== "embedding" &&
-    !module.transposed;
-  if (!isPlain) return { torch: toTorch(module, delta(own)), scale: 1 };
-  return { torch: tf.matMul(up as tf.Tensor2D, flat(down!) as tf.Tensor2D, true), scale }; // [O, r] · [r, I·k]
+/**
+ * s · scale · ΔW in PyTorch's layout. A LoRA's is multiplied there at once, as transposing it would take as long
+ * again, and s goes into its smaller factor.
+ */
+function torchDelta(module: CheckpointModule, adapter: Adapter, s: number): tf.Tensor {
+  const own = conform(adapter, module.shape), { down, up, core, scalar } = own.factors;
+  const stored = module.kind === "embedding" || module.transposed; // as it is here
+  if (own.algorithm !== "lora" || core || scalar || stored) {
+    const torch = toTorch(module, delta(own));
+    return s === 1 ? torch : tf.mul(torch, s);
+  }
+  const scaled = tf.mul<tf.Tensor2D>(up!, s * scale(own));
+  return tf.matMul(scaled, flat(down!) as tf.Tensor2D, true); // [O, r] · [r, I·k]
 }
 
 /** scale · ΔW of a step that needs no base, times its strength. */
 async function added(module: CheckpointModule, step: Step, way: Way): Promise<Values> {
   const s = way === "merge" ? step.strength : -step.strength;
-  const times = (values: Values, by: number) => {
-    if (by !== 1) { for (let i = 0; i < values.length; i++) values[i] *= by; }
-    return values;
-  };
-  if (step.difference !== undefined) {
-    const { dtype, bytes } = await step.file.tensors.read(step.difference);
-    const values = toFloat32(dtype, bytes) as Values;
-    release(bytes);
-    return times(values, s);
+  if (step.difference === undefined) {
+    return await adapterOf(step, (adapter) => take(tidy(() => torchDelta(module, adapter, s))));
   }
-  let by = s;
-  const values = await adapterOf(step, (adapter) => {
-    const made = tidy(() => {
-      const { torch, scale } = torchDelta(module, adapter);
-      by = s * scale;
-      return torch;
-    });
-    return take(made);
-  });
-  return times(values, by);
+  const { dtype, bytes } = await step.file.tensors.read(step.difference);
+  const values = toFloat32(dtype, bytes) as Values;
+  release(bytes);
+  if (s !== 1) { for (let i = 0; i < values.length; i++) values[i] *= s; }
+  return values;
 }
 
 /** The sum of all that is added to a tensor of so many numbers. */
