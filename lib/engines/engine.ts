@@ -65,6 +65,11 @@ export function device(): string | undefined {
   return ENGINES.find((engine) => engine.name === name)?.device?.();
 }
 
+/** The engines, fastest first on this machine, whether they can start or not. */
+export async function names(): Promise<EngineName[]> {
+  return (await ordered()).map(({ name }) => name);
+}
+
 /** Every engine, fastest first, with true where it can start or the reason why not. */
 export async function list(): Promise<{ name: EngineName; available: true | string }[]> {
   const rows: { name: EngineName; available: true | string }[] = [];

@@ -3,8 +3,8 @@
  *
  * Addresses and handles are plain numbers: no address in use reaches 2^53.
  */
-
 import { allowed } from "./environment.ts";
+import { checkWhole } from "./whole.ts";
 
 /** Parameters of a C function, a letter each, and after the colon what it returns: `"hib:i"`. */
 export type Signature = string;
@@ -88,6 +88,17 @@ async function bun(): Promise<Foreign> {
  * @throws {Error} on a runtime without any, or where Deno does not allow them
  */
 export async function foreign(): Promise<Foreign> {
+  const functions = await ofRuntime();
+  return {
+    ...functions,
+    open(path, signatures) {
+      if (path.includes("/")) checkWhole(path); // what has none goes through the system's search path
+      return functions.open(path, signatures);
+    },
+  };
+}
+
+async function ofRuntime(): Promise<Foreign> {
   if ("Bun" in globalThis) return await bun();
   if (!("Deno" in globalThis)) throw new Error("this runtime has no foreign functions");
   if (!allowed({ name: "ffi" })) {

@@ -43,6 +43,9 @@ interface Row {
   install?: string;
 }
 
+/** How the sentence begins of an engine that cannot start. */
+const REFUSAL = /^Cannot use engine "\w+" as it must start: /;
+
 /** Measures in a process of its own, where nothing is warm and a library that crashes takes nothing along. */
 function measureApart(name: string): Promise<Measured | string> {
   const flags = "Deno" in globalThis ? ["run", "-A"] : [];
@@ -54,18 +57,19 @@ function measureApart(name: string): Promise<Measured | string> {
     child.stderr.on("data", (text) => complaints += text);
     child.on("error", ({ message }) => resolve(message));
     child.on("close", (code, signal) => {
-      const reason = complaints.trim().split("\n").at(-1) || `it ended with ${signal ?? code}`;
-      resolve(code === 0 ? JSON.parse(output) : reason);
+      if (code === 0) return resolve(JSON.parse(output));
+      const sentence = signal ? "" : complaints.trim().split("\n").at(-1)!;
+      resolve(sentence.replace(REFUSAL, "") || `it ended with ${signal ?? code}`);
     });
   });
 }
 
 async function rows(): Promise<Row[]> {
-  const engines = await engine.list(), line = progress("measuring", engines.length);
+  const names = await engine.names(), line = progress("measuring", names.length);
   const found: Row[] = [];
-  for (const { name, available } of engines) {
+  for (const name of names) {
     line.step(0, name);
-    const speed = available === true ? await measureApart(name) : available;
+    const speed = await measureApart(name);
     const works = typeof speed !== "string";
     const command = !works && INSTALLABLE.includes(name) && `deno task engine install ${name}`;
     found.push({
