@@ -241,7 +241,8 @@ async function run(executablePath: string): Promise<{ passed: number; failed: nu
 const browser = await found("chromium") ?? await found("chromium-browser");
 const missing = browser === undefined
   ? "no chromium"
-  : await prepare((line) => console.log(`· ${line}`)).then(() => undefined, String);
+  : await prepare((line) => console.log(`· ${line}`)).then(() => undefined, (error: Error) =>
+    error.message);
 if (browser === undefined || missing) {
   console.log(`skipped: ${missing}`);
   process.exit(0);

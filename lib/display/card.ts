@@ -11,7 +11,7 @@ import { type Row, table } from "./table.ts";
 import { COLORS } from "./theme.ts";
 
 /** One adapter, one on a layer, those of a model, or those of a file by their names. */
-export type Subject = Adapter | Attached | AttachedModel | ReadonlyMap<string, Adapter>;
+export type Subject = Adapter | Attached | AttachedModel | ReadonlyMap<string, Adapter | Attached>;
 
 /** Singular values that a thumbnail shows, and its size in pixels. */
 const BARS = 32, BAR = 3, HEIGHT = 24;
