@@ -240,6 +240,7 @@ export * as schedule from "./lib/training/schedule.ts";
 export * as engine from "./lib/engines/engine.ts";
 export * as files from "./lib/files/adapters.ts";
 export { cure } from "./lib/files/cure.ts";
+export { verify } from "./lib/files/verify.ts";
 export * as tf from "./lib/tf.ts";
 
 export type { Adapter, AdapterOptions, Dropouts } from "./lib/adapter/adapter.ts";
@@ -268,6 +269,7 @@ export type { Cost } from "./lib/algorithms/algorithm.ts";
 export type { AlgorithmName } from "./lib/algorithms/table.ts";
 export type { AdapterFile, OpenOptions, SaveOptions } from "./lib/files/adapters.ts";
 export type { Cured, CuredLayer, CureOptions } from "./lib/files/cure.ts";
+export type { Estimate, Verified, VerifiedLayer, VerifyOptions } from "./lib/files/verify.ts";
 export type { GroupConv2DArgs } from "./lib/layers/group_conv.ts";
 export type { AttachedModel, ModelOptions } from "./lib/layers/model.ts";
 export type { Where } from "./lib/layers/select.ts";
