@@ -75,7 +75,10 @@ triplets("is of one base: another one starts it elsewhere, and W′ does not tel
 });
 triplets("refuses a base of another shape, none, and more ranks than there are triplets", () => {
   const base = tensor(shape, 1);
-  assert.throws(() => tlora.create(shape, 2), /born from a kernel 3×3×4×10: current base is undefined/);
+  assert.throws(
+    () => tlora.create(shape, 2),
+    /born from a kernel 3×3×4×10: current base is undefined/,
+  );
   assert.throws(() => tlora.create([3, 3, 10, 4], 2, { base }), /current base is 3×3×4×10/);
   assert.throws(() => tlora.create(shape, 11, { base }), /has 10 singular triplets/);
 });
