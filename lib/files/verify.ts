@@ -78,7 +78,7 @@ const CLEAR = 6;
  * @throws {RangeError} when the checkpoint has none of the adapter's modules
  *
  * @example
- * ```ts no-run
+ * ```ts ignore
  * import { verify } from "lowrank";
  *
  * const { verdict, strength } = await verify("merged.safetensors", "style.safetensors", {
