@@ -195,67 +195,66 @@ async function slides(page: Page, chapter: string): Promise<string> {
   return `to ${end}`;
 }
 
-/** All of it in a browser. */
-async function run(executablePath: string): Promise<{ passed: number; failed: number }> {
+/** All of it on one page; how many of the checks passed and failed. */
+async function run(page: Page, address: string): Promise<{ passed: number; failed: number }> {
   let passed = 0, failed = 0;
-  const server = await lab(folder);
-  const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
-  try {
-    const page = await browser.newPage({ viewport: { width: 1280, height: 1000 } });
-    page.setDefaultTimeout(PAGE);
-    const check = async (name: string, test: () => Promise<unknown>): Promise<boolean> => {
-      const start = performance.now();
-      try {
-        const found = await test();
-        passed++;
-        const seconds = ((performance.now() - start) / 1000).toFixed(1);
-        console.log(`ok   ${name}${found ? `: ${found}` : ""}, ${seconds} s`);
-        return true;
-      } catch (error) {
-        failed++;
-        await page.screenshot({ path: join(artifacts, "failed.png") }).catch(() => {});
-        console.log(`FAIL ${name}: ${(error as Error).message}`);
-        return false;
-      }
-    };
-    for (const chapter of chapters) {
-      const contents = await emptied(chapter);
-      const ran = await check(
-        `${chapter} runs without error`,
-        () => runAll(page, server.address, chapter, contents),
-      );
-      if (!ran) continue; // the rest would fail for the same reason
-      await check(`${chapter} draws its figures and pictures`, () => drawn(page, contents));
-      await check(`${chapter} is photographed on both grounds`, () => photograph(page, chapter));
-      if (chapter === SLIDING) {
-        await check(`${chapter} follows its slider`, () => slides(page, chapter));
-      }
+  const check = async (name: string, test: () => Promise<unknown>): Promise<boolean> => {
+    const start = performance.now();
+    try {
+      const found = await test();
+      passed++;
+      const seconds = ((performance.now() - start) / 1000).toFixed(1);
+      console.log(`ok   ${name}${found ? `: ${found}` : ""}, ${seconds} s`);
+      return true;
+    } catch (error) {
+      failed++;
+      await page.screenshot({ path: join(artifacts, "failed.png") }).catch(() => {});
+      console.log(`FAIL ${name}: ${(error as Error).message}`);
+      return false;
     }
-  } finally {
-    await browser.close();
-    await server.end();
+  };
+  for (const chapter of chapters) {
+    const contents = await emptied(chapter);
+    const ran = await check(
+      `${chapter} runs without error`,
+      () => runAll(page, address, chapter, contents),
+    );
+    if (!ran) continue; // the rest would fail for the same reason
+    await check(`${chapter} draws its figures and pictures`, () => drawn(page, contents));
+    await check(`${chapter} is photographed on both grounds`, () => photograph(page, chapter));
+    if (chapter === SLIDING) {
+      await check(`${chapter} follows its slider`, () => slides(page, chapter));
+    }
   }
   return { passed, failed };
 }
 
-const browser = await found("chromium") ?? await found("chromium-browser");
-const missing = browser === undefined
-  ? "no chromium"
-  : await prepare((line) => console.log(`· ${line}`)).then(() => undefined, (error: Error) =>
-    error.message);
-if (browser === undefined || missing) {
+const executablePath = await found("chromium") ?? await found("chromium-browser");
+const missing = executablePath
+  ? await prepare((line) => console.log(`· ${line}`)).then(() => "", ({ message }) => message)
+  : "no chromium";
+if (missing) {
   console.log(`skipped: ${missing}`);
   process.exit(0);
 }
+const ends: (() => Promise<unknown>)[] = [];
 try {
   await rm(artifacts, { recursive: true, force: true });
   await mkdir(artifacts, { recursive: true });
   await mkdir(folder);
+  ends.push(() => rm(folder, { recursive: true, force: true }));
   await cp(join(root, "notebooks", "data"), join(folder, "data"), { recursive: true });
-  const { passed, failed } = await run(browser);
+  const { address, end } = await lab(folder);
+  ends.push(end);
+  const args = ["--no-sandbox", "--disable-dev-shm-usage"]; // for root, and for a container's small /dev/shm
+  const browser = await chromium.launch({ executablePath, args });
+  ends.push(() => browser.close());
+  const page = await browser.newPage({ viewport: { width: 1280, height: 1000 } });
+  page.setDefaultTimeout(PAGE);
+  const { passed, failed } = await run(page, address);
   console.log(`screenshots are in ${artifacts}`);
   console.log(`\n${passed} passed, ${failed} failed`);
   process.exitCode = failed > 0 ? 1 : 0;
 } finally {
-  await rm(folder, { recursive: true, force: true });
+  for (const end of ends.reverse()) await end();
 }

@@ -78,8 +78,12 @@ export async function prepare(say: (line: string) => void): Promise<Environment>
   return environment;
 }
 
-/** A Python that is new enough and has what an environment needs. */
-async function findPython(): Promise<string> {
+/**
+ * The name of a Python that is new enough and has what an environment needs.
+ *
+ * @throws {Error} where there is none
+ */
+export async function findPython(): Promise<string> {
   const versions: string[] = [];
   for (const name of ["python3", "python"]) {
     const version = await output([
