@@ -30,10 +30,13 @@ export async function run(
   failure: string,
 ): Promise<void> {
   const child = spawn(program, words, { cwd, env: { ...process.env, ...env }, stdio: "inherit" });
-  const passOn = (signal: NodeJS.Signals) => void child.kill(signal), wait = () => {};
-  process.on("SIGINT", wait).on("SIGTERM", passOn); // a terminal gives Ctrl+C to both of them
+  let interrupted = false;
+  const wait = () => void (interrupted = true); // a terminal gives Ctrl+C to both of them
+  const passOn = (signal: NodeJS.Signals) => void child.kill(signal);
+  process.on("SIGINT", wait).on("SIGTERM", passOn);
   const code = await new Promise((resolve) => child.on("close", resolve).on("error", resolve));
   process.off("SIGINT", wait).off("SIGTERM", passOn);
+  if (interrupted && code !== 0) process.exit(130);
   if (code !== 0) throw new Error(`${failure}: current result of ${program} is ${code}`);
 }
 
