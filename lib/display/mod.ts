@@ -10,6 +10,8 @@
 export { card } from "./card.ts";
 export { choiceFigure, choiceRows } from "./choices.ts";
 export { images } from "./images.ts";
+export { inspectionFigure, inspectionRows, spectraFigure } from "./inspection.ts";
+export { diagnosisRows, readingRows } from "./inspection.ts";
 export { livePlot, smoothed } from "./live.ts";
 export { math } from "./math.ts";
 export { plot } from "./plot.ts";

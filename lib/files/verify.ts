@@ -14,7 +14,7 @@ import type { Place } from "./source.ts";
 export interface Estimate {
   /** the s that explains most; 0 is not there */
   strength: number;
-  /** with the base: ‖W′ − W − s·ΔW‖ / ‖W′ − W‖; 1 where nothing is explained */
+  /** with the base: ‖W′ − W − s·ΔW‖ / ‖W′ − W‖, 1 where nothing is explained; none where W′ is W */
   residual?: number;
   /** by how much s may be off by chance, one standard deviation */
   deviation: number;
@@ -198,7 +198,7 @@ function estimate(layers: readonly Told[]): Estimate {
   const all = add(fits.map(({ all }) => all)), count = add(fits.map(({ count }) => count));
   return {
     strength,
-    residual: all > 0 ? Math.sqrt(rest / all) : 0,
+    ...(all > 0 && { residual: Math.sqrt(rest / all) }),
     deviation: weight > 0 ? Math.sqrt(rest / count / weight) : 0,
   };
 }

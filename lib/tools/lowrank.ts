@@ -6,16 +6,31 @@ import manifest from "../../package.json" with { type: "json" };
 import { use } from "../engines/engine.ts";
 import { exitCode, sentence } from "./command.ts";
 import { convert } from "./commands/convert.ts";
+import { doctor } from "./commands/doctor.ts";
 import { extract } from "./commands/extract.ts";
+import { inspect } from "./commands/inspect.ts";
 import { join } from "./commands/join.ts";
 import { merge } from "./commands/merge.ts";
 import { metadata } from "./commands/metadata.ts";
 import { prompt } from "./commands/prompt.ts";
 import { resize } from "./commands/resize.ts";
 import { unmerge } from "./commands/unmerge.ts";
+import { verify } from "./commands/verify.ts";
 
 /** In the order in which help lists them. */
-const COMMANDS = [merge, unmerge, extract, join, resize, convert, metadata, prompt];
+const COMMANDS = [
+  merge,
+  unmerge,
+  extract,
+  join,
+  resize,
+  convert,
+  metadata,
+  inspect,
+  doctor,
+  verify,
+  prompt,
+];
 
 /** The program: every command under one name. */
 export function program(): Command {
