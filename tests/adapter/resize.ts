@@ -11,6 +11,7 @@ import { matrix } from "../../lib/tensor/matrix.ts";
 import { outputs, size } from "../../lib/tensor/shape.ts";
 import { svd } from "../../lib/tensor/svd.ts";
 import { leakless } from "../support/close.ts";
+import { values } from "../support/geometries.ts";
 import { ADDITIVE, told, trained } from "../support/trained.ts";
 
 const resizes = suite("resize()");
@@ -154,6 +155,36 @@ ranks("keeps as many as every rule defines, not one more", () => {
   assert.is(rankBy(s, { error: Math.sqrt(5.9 / 86) }), 3);
   assert.is(rankBy(s, { error: 0 }), 5);
 });
+ranks(
+  "is what resize_lora.py of sd-scripts calls an index, one less than the rank it makes of it",
+  () => {
+    // index_sv_cumulative, index_sv_fro and index_sv_ratio, line for line
+    const searchsorted = (sums: number[], p: number) => {
+      const at = sums.findIndex((sum) => sum >= p);
+      return at < 0 ? sums.length : at;
+    };
+    const sums = (terms: number[]) => {
+      const all = terms.reduce((a, b) => a + b);
+      let sum = 0;
+      return terms.map((term) => (sum += term) / all);
+    };
+    const clamped = (index: number, S: number[]) => Math.max(1, Math.min(index, S.length - 1));
+    for (let seed = 0; seed < 50; seed++) {
+      const S = Array.from(values([20], seed), (x) => Math.exp(3 * x)).sort((a, b) => b - a);
+      for (const p of [0.1, 0.5, 0.8, 0.95]) {
+        const kohya = {
+          cumulative: clamped(searchsorted(sums(S), p) + 1, S),
+          fro: clamped(searchsorted(sums(S.map((x) => x * x)), p ** 2) + 1, S),
+          ratio: clamped(S.filter((x) => x > S[0] / (1 / p)).length, S),
+        };
+        for (const [rule, index] of Object.entries(kohya)) {
+          const rank = rankBy(Float64Array.from(S), { [rule]: rule === "ratio" ? 1 / p : p });
+          assert.is(Math.min(rank, S.length - 1), index, `${rule} ${p}`);
+        }
+      }
+    }
+  },
+);
 ranks("keeps at least one, and of several rules the smallest", () => {
   assert.is(rankBy(s, { threshold: 100 }), 1);
   assert.is(rankBy(s, { percentile: 0 }), 1);
