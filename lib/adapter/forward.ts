@@ -114,12 +114,15 @@ function rebuild(x: tf.Tensor, layer: Layer, parts: readonly Part[]): tf.Tensor 
   return operate(x, { ...layer, kernel: rebuilt(layer.kernel, parts) });
 }
 
-/** Without a gradient to be taken, hybrid's factors have no use for their bottleneck: it is rebuild. */
-const taped = () => (tf.engine() as unknown as { isTapeOn(): boolean }).isTapeOn();
+/** Whether a gradient may be taken of what is computed now: TensorFlow.js knows, but not in its types. */
+export function taped(): boolean {
+  return (tf.engine() as unknown as { isTapeOn(): boolean }).isTapeOn();
+}
 
 const ROUTES = {
   bypass,
   rebuild,
+  // without a gradient to be taken the factors have no use for their bottleneck
   hybrid: (x: tf.Tensor, layer: Layer, parts: readonly Part[]) =>
     taped() ? hybrid(x, layer, parts[0].view, parts[0].strength) : rebuild(x, layer, parts),
 };

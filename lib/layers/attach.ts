@@ -16,6 +16,7 @@ import { generator } from "../tensor/random.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { Shape } from "../tensor/shape.ts";
 import { anatomy, channels, type Host, type LayerVariable, takes } from "./host.ts";
+import { forget, keptKernel } from "./kept.ts";
 import { teach } from "./models.ts";
 import {
   type Attached,
@@ -58,8 +59,11 @@ function adaptedCall(layer: tf.layers.Layer, own: Host["call"]): Host["call"] {
       const adapters = parts.map(({ view }) => view.adapter);
       const pass = { kernel: shape, geometry, x: x.shape, training };
       const route = forced ?? (parts.length > 0 ? cheapest(adapters, pass) : "bypass");
-      const seen = { kernel: see(variable.read()), geometry, bias: bias?.read() };
-      const y = forward(x, seen, parts, route);
+      const kernel = see(variable.read()), offset = bias?.read();
+      const W = keptKernel(site, training, variable.read(), () => rebuilt(kernel, parts));
+      const y = W
+        ? forward(x, { kernel: W, geometry, bias: rebuiltBias(offset, parts) }, [], route)
+        : forward(x, { kernel, geometry, bias: offset }, parts, route);
       const z = training && parts.length === 0 ? anchor(y, site) : y;
       return channels.back(host.activation ? host.activation.apply(z) : z, host);
     });
@@ -74,7 +78,9 @@ function substituted(
 ): tf.Tensor {
   const { host, kind, variable, bias, see, own } = anatomy(layer), site = sites.get(layer)!;
   const training = options?.training === true, parts = partsOf(site, training);
-  const kernel = parts.length > 0 ? own(rebuilt(see(variable.read()), parts)) : variable.read();
+  const make = () => own(rebuilt(see(variable.read()), parts));
+  const kernel = keptKernel(site, training, variable.read(), make) ??
+    (parts.length > 0 ? make() : variable.read());
   const offset = rebuiltBias(bias?.read(), parts);
   const variables = host as unknown as Record<string, LayerVariable>;
   const instead = (original: LayerVariable, value: tf.Tensor): LayerVariable =>
@@ -166,6 +172,11 @@ function occupy(layer: tf.layers.Layer, host: Host): Site {
   sites.set(layer, site);
   touched.add(layer);
   host.call = adaptedCall(layer, host.call);
+  const dispose = layer.dispose;
+  layer.dispose = () => {
+    forget(site);
+    return dispose.call(layer);
+  };
   const weights = { get: () => [...own, ...others, ...host._trainableWeights], configurable: true };
   Object.defineProperty(host, "weights", weights);
   return site;
@@ -174,6 +185,7 @@ function occupy(layer: tf.layers.Layer, host: Host): Site {
 /** Gives the layer its own call and its own trainable weights back. */
 function vacate(layer: tf.layers.Layer, host: Host, site: Site): void {
   delete (host as { call?: unknown }).call;
+  delete (layer as { dispose?: unknown }).dispose;
   delete (host as { weights?: unknown }).weights;
   site.own.forEach((weight, i) => weight.trainable = site.flags[i]);
   host._trainableWeights = site.own;
@@ -232,6 +244,7 @@ export function attach(
     const place = site.guests.indexOf(self);
     if (place < 0) refuse(adapter, layer, "an adapter is detached once", "adapter is not attached");
     const value = keep ? mapFactors(live, (tensor) => tf.clone(tensor)) : undefined;
+    forget(site);
     site.guests.splice(place, 1);
     host._trainableWeights = host._trainableWeights.filter((weight) => !variables.includes(weight));
     const names = variables.map(({ originalName }) => originalName);

@@ -199,6 +199,31 @@ layers("refuses what it cannot do, and changes nothing", () => {
   layer.dispose();
 });
 
+const embedding = () => tf.layers.embedding({ inputDim: 9, outputDim: 4 });
+for (const [name, x, make] of [...LAYERS, ["Embedding", [3, 8], embedding] as typeof LAYERS[0]]) {
+  layers(`on ${name} in use, W′ is kept and follows every change`, () => {
+    const layer = make(x), input = name === "Embedding" ? tf.tensor2d([x]) : tensor(x, 1);
+    run(layer, input);
+    const kernel = layer.weights[0].read() as tf.Variable;
+    const attached = lora[kernel.rank > 2 ? "conv" : "linear"](layer, 2);
+    const passes = (change: () => void) => {
+      tf.tidy(change);
+      const [first, second, third] = [1, 2, 3].map(() => run(layer, input));
+      close(second, first); // built, and
+      close(third, first); // used once more
+      return third;
+    };
+    const outputs = [
+      passes(() => kernel.assign(tensor(kernel.shape, 2))),
+      passes(() => train(attached.adapter)),
+      passes(() => attached.strength = -0.5),
+      passes(() => kernel.assign(tf.mul(kernel, 2))),
+    ];
+    outputs.slice(1).forEach((y, i) => assert.throws(() => close(y, outputs[i])));
+    layer.dispose();
+  });
+}
+
 layers("an adapter sits on a layer once", () => {
   const layer = tf.layers.dense({ units: 4 });
   run(layer, tf.ones([1, 3]));
