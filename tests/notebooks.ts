@@ -15,7 +15,14 @@ import { parseArgs } from "node:util";
 import { prepare } from "../tools/kernel/environment.ts";
 
 type Cell = { cell_type: "code" | "markdown"; source: string | string[] };
-type Result = { chapter: string; seconds: number; cell?: number; error?: string };
+type Result = {
+  chapter: string;
+  seconds: number;
+  /** what failed, in which cell, and what stands there */
+  error?: string;
+  cell?: number;
+  source?: string;
+};
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const { values: { write, folder: notebooks }, positionals: words } = parseArgs({
@@ -101,14 +108,14 @@ try {
   failed += mistyped.size;
   const typed = chapters.filter((chapter) => !mistyped.has(chapter));
   let untold = typed.length;
-  await execute(folder, typed, ({ chapter, seconds, cell, error }) => {
+  await execute(folder, typed, ({ chapter, seconds, error, cell, source }) => {
     untold--;
     if (error === undefined) passed++;
     else failed++;
     console.log(
       error === undefined
         ? `ok   ${chapter}, ${seconds} s`
-        : `FAIL ${chapter}, cell ${cell}: ${error}`,
+        : `FAIL ${chapter}, cell ${cell}: ${error}\n${source?.replace(/^/gm, "  ")}`,
     );
   });
   failed += untold;

@@ -35,16 +35,20 @@ def execute(path: Path) -> dict:
     )
     place = {"cell": 0}
     client.on_cell_execute = lambda cell, cell_index: place.update(cell=cell_index)
+
+    def fault(index: int, error: str) -> dict:
+        return {"cell": index, "error": error, "source": notebook.cells[index].source}
+
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         text = getattr(error, "evalue", "") or str(error)
         name = getattr(error, "ename", "") or type(error).__name__
-        return {"cell": place["cell"], "error": f"{name}: {text}".strip()}
+        return fault(place["cell"], f"{name}: {text}".strip())
     for index, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
             if UNAWAITED in output.get("text", ""):
-                return {"cell": index, "error": output["text"].strip()}
+                return fault(index, output["text"].strip())
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if not lives(output)]
     nbformat.write(notebook, path)
