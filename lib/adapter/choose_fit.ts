@@ -50,6 +50,9 @@ interface Trial extends Pick<FittedWay, "settings" | "extraction"> {
 
 const ALL: readonly Extractable[] = ["lora", "lokr", "ia3", "full"];
 
+/** The largest rank of a LoHa that is searched for: a fit of it takes long on a large kernel. */
+const MOST_LOHA = 16;
+
 /** A LoKr's fit may be so much better than its spectrum tells, as w1 and w2 are fitted to each other after the cut. */
 const BETTER = 1.1;
 
@@ -134,12 +137,18 @@ function first(wanted: Wanted, trials: readonly Trial[], fewer: number): FittedW
   return undefined;
 }
 
-/** The smallest rank within the error, of those with fewer parameters than something found before. */
-function searched(wanted: Wanted, at: (rank: number) => Trial, fewer: number) {
-  const { base: { shape } } = wanted, most = Math.min(inputs(shape), outputs(shape));
+/** The smallest rank of some within the error, of those with fewer parameters than something found before. */
+function searched(
+  wanted: Wanted,
+  at: (rank: number) => Trial,
+  fewer: number,
+  [from, to]: [number, number],
+): FittedWay | undefined {
+  const { base: { shape } } = wanted, most = Math.min(inputs(shape), outputs(shape), to);
   const ranks = least(most, (rank) => at(rank).parameters >= fewer) - 1;
   const tried = new Map<number, FittedWay>();
   const rank = least(ranks, (rank) => {
+    if (rank < from) return false;
     tried.set(rank, made(wanted, at(rank)));
     return tried.get(rank)!.error <= wanted.error;
   });
@@ -150,13 +159,16 @@ function searched(wanted: Wanted, at: (rank: number) => Trial, fewer: number) {
 function best(algorithm: Extractable, wanted: Wanted, fewer: number): FittedWay | undefined {
   const { shape } = wanted.base;
   if (algorithm === "loha") {
-    return searched(wanted, (rank) => trial(shape, { algorithm, rank }, 0), fewer);
+    return searched(wanted, (rank) => trial(shape, { algorithm, rank }, 0), fewer, [1, MOST_LOHA]);
   }
-  const way = first(wanted, told(algorithm, wanted), fewer);
+  const trials = told(algorithm, wanted), way = first(wanted, trials, fewer);
   if (algorithm !== "lora" || !isWide(shape)) return way;
+  // with a core of rank r ΔW has rank r at the most, so that it misses what a LoRA of that rank does, or more
+  const enough = trials.find(({ expected }) => expected <= wanted.error);
   const cored = (rank: number) =>
     trial(shape, { algorithm, rank, tucker: true, whole: "never" }, 0);
-  return searched(wanted, cored, way?.parameters ?? fewer) ?? way;
+  const fewest = way?.parameters ?? fewer;
+  return enough && searched(wanted, cored, fewest, [enough.settings.rank, Infinity]) || way;
 }
 
 /** Both kernels of a difference. */
