@@ -62,3 +62,12 @@ export const preferred = accelerated;
 export function device(): string | undefined {
   return context && `TensorFlow ${context.version} on ${context.gpu ?? "the CPU"}`;
 }
+
+/** Keeps a tensor's numbers in bfloat16; TensorFlow makes float32 of them where they are used. */
+export function halve(tensor: tf.Tensor): void {
+  const backend = tf.backend();
+  if (backend instanceof Backend) return backend.halve(tensor.dataId);
+  throw new TypeError(
+    `Cannot halve a tensor as engine "tensorflow" must hold it: current backend is not this library's`,
+  );
+}

@@ -41,6 +41,13 @@ use("prefers for auto a backend from outside, selected or only registered", asyn
   await engine.use("cpu");
   tf.removeBackend("outside");
 });
+
+use("leaves halving to the engine that can", async () => {
+  await engine.use("cpu");
+  const x = tf.ones([2]);
+  assert.throws(() => engine.halve(x), /must be tensorflow: current engine is cpu/);
+  x.dispose();
+});
 use.run();
 
 /** A classifier of 8×8 images with every kind of layer that has weights of its own. */

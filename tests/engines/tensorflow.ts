@@ -94,6 +94,23 @@ if (available === true) {
     assert.equal([...dx.dataSync()], [0.5, 0.5, 1]);
   });
 
+  backend("keeps weights in bfloat16 where told, and computes in float32 with them", () => {
+    const x = tf.tensor1d([1, 1 + 1 / 128, 1 + 1 / 256, 1 + 3 / 256, -3, 1e-30, 0]);
+    const rounded = [1, 1 + 1 / 128, 1, 1 + 2 / 128, -3];
+    engine.halve(x);
+    engine.halve(x);
+    assert.equal([...x.dataSync()].slice(0, 5), rounded);
+    assert.equal([...tf.add(x, 1 / 1024).dataSync()].slice(0, 5), rounded.map((v) => v + 1 / 1024));
+    const [dx] = tf.grads((x) => tf.square(x))([x]);
+    assert.equal([...dx.dataSync()].slice(0, 5), rounded.map((v) => 2 * v));
+    const variable = tf.variable(tf.tensor1d([1 + 1 / 256]));
+    engine.halve(variable);
+    variable.assign(tf.tensor1d([1 + 1 / 256]));
+    assert.equal([...variable.dataSync()], [1 + 1 / 256]);
+    variable.dispose();
+    assert.throws(() => engine.halve(tf.tensor1d([1], "int32")), TypeError);
+  });
+
   backend("says what it computes on", () => {
     assert.match(engine.device() ?? "", /^TensorFlow \d.* on /);
   });

@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { allowed } from "../environment.ts";
-import { type Attribute, type TensorFlow, type Type, typeOf, TYPES } from "./api.ts";
+import { type Attribute, codeOf, type TensorFlow, type Type, typeOf, TYPES } from "./api.ts";
 
 /** What the addon exports, as far as it is used; a tensor is a number. */
 interface Binding {
@@ -50,7 +50,7 @@ function spelled(value: Attribute): { type: number; value: unknown } {
   if ("length" in value) return { type: 1, value };
   if ("int" in value) return { type: 1, value: value.int };
   if ("float" in value) return { type: 2, value: value.float };
-  return { type: 4, value: TYPES[value.type].code };
+  return { type: 4, value: codeOf(value.type) };
 }
 
 /** The bytes as the array that the addon wants for a type. */

@@ -47,16 +47,28 @@ export const TYPES = {
 } as const;
 export type Type = keyof typeof TYPES;
 
+/** The upper half of a float32, which TensorFlow alone knows; for TensorFlow.js it is a float32. */
+const BFLOAT16 = 14;
+
+/** TensorFlow's number for a type. */
+export const codeOf = (type: Type | "bfloat16"): number =>
+  type === "bfloat16" ? BFLOAT16 : TYPES[type].code;
+
 /** The type of TensorFlow's number. */
 export function typeOf(code: number): Type {
+  if (code === BFLOAT16) return "float32";
   for (const [type, row] of Object.entries(TYPES)) if (row.code === code) return type as Type;
   throw new TypeError(`TensorFlow.js has no type for TensorFlow's number ${code}`);
 }
 
 /** An attribute of an operation: a bool, a string, a list of integers, or what it says it is. */
-export type Attribute = boolean | string | readonly number[] | { type: Type } | { int: number } | {
-  float: number;
-};
+export type Attribute =
+  | boolean
+  | string
+  | readonly number[]
+  | { type: Type | "bfloat16" }
+  | { int: number }
+  | { float: number };
 
 /** What an operation gave: a handle that its caller deletes. */
 export interface Result {
@@ -169,7 +181,7 @@ export function start({ ffi, functions: c }: Library, threads: number): TensorFl
       const text = named(value);
       c.TFE_OpSetAttrString(operation, name, text, text.length - 1);
     } else if (!("length" in value)) {
-      if ("type" in value) c.TFE_OpSetAttrType(operation, name, TYPES[value.type].code);
+      if ("type" in value) c.TFE_OpSetAttrType(operation, name, codeOf(value.type));
       else if ("float" in value) c.TFE_OpSetAttrFloat(operation, name, value.float);
       else c.TFE_OpSetAttrInt(operation, name, BigInt.asUintN(64, BigInt(value.int)));
     } else c.TFE_OpSetAttrIntList(operation, name, longs(value), value.length);

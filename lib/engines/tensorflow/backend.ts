@@ -6,7 +6,7 @@ import { type Attribute, type TensorFlow, type Type, TYPES } from "./api.ts";
 type Data =
   & { shape: number[]; dtype: tf.DataType; refCount: number }
   & (
-    | { handle: number }
+    | { handle: number; half?: boolean }
     | { strings: Uint8Array[] }
   );
 
@@ -58,7 +58,13 @@ export class Backend extends tf.KernelBackend {
   override readSync(dataId: object): tf.BackendValues {
     const data = this.kept.get(dataId);
     if ("strings" in data) return data.strings;
-    return numbers(this.library.read(data.handle), data.dtype as Type);
+    if (!data.half) return numbers(this.library.read(data.handle), data.dtype as Type);
+    const whole = this.cast(data.handle, "float32");
+    try {
+      return numbers(this.library.read(whole), "float32");
+    } finally {
+      this.library.remove(whole);
+    }
   }
 
   override read(dataId: object): Promise<tf.BackendValues> {
@@ -101,6 +107,19 @@ export class Backend extends tf.KernelBackend {
 
   override dispose(): void {}
 
+  /** Keeps a float32 tensor in bfloat16 from now on; its every use makes a float32 of it for that long. */
+  halve(dataId: object): void {
+    const data = this.kept.get(dataId);
+    if (!("handle" in data) || data.dtype !== "float32" || data.half) return;
+    const half = this.cast(data.handle, "bfloat16");
+    this.library.remove(data.handle);
+    Object.assign(data, { handle: half, half: true });
+  }
+
+  private cast(handle: number, type: "float32" | "bfloat16"): number {
+    return this.library.execute("Cast", [handle], { DstT: { type } }, 1)[0].handle;
+  }
+
   /** Runs an operation of TensorFlow. */
   run(
     name: string,
@@ -109,13 +128,16 @@ export class Backend extends tf.KernelBackend {
     results = 1,
   ): tf.TensorInfo[] {
     const made: number[] = [];
-    const handles = inputs.map((input) => {
-      if (typeof input === "object" && "dataId" in input) return this.handle(input);
-      const handle = this.constant(input);
+    const own = (handle: number) => {
       made.push(handle);
       return handle;
-    });
+    };
     try {
+      const handles = inputs.map((input) => {
+        if (typeof input !== "object" || !("dataId" in input)) return own(this.constant(input));
+        const data = this.numbersOf(input);
+        return data.half ? own(this.cast(data.handle, "float32")) : data.handle;
+      });
       return this.library.execute(name, handles, attributes, results)
         .map(({ handle, shape, type }) => {
           const dataId = {};
@@ -127,9 +149,9 @@ export class Backend extends tf.KernelBackend {
     }
   }
 
-  private handle({ dataId }: tf.TensorInfo): number {
+  private numbersOf({ dataId }: tf.TensorInfo) {
     const data = this.kept.get(dataId);
-    if ("handle" in data) return data.handle;
+    if ("handle" in data) return data;
     throw new TypeError("Cannot compute with texts as TensorFlow's kernels here take numbers");
   }
 
