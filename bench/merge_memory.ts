@@ -1,10 +1,10 @@
 /**
  * How much memory does a merge take, and how long? Peak resident memory (`VmHWM`) and time of `lowrank merge` and
- * `unmerge` on a checkpoint with layers as SDXL's, into which a LoRA goes, one with
- * DoRA, and a whole difference as large as itself.
+ * `unmerge` on a checkpoint with layers as SDXL's, into which a LoRA goes, one with DoRA, and a whole difference as
+ * large as itself.
  *
- * `bench/merge_memory.ts [--gigabytes 2] [--dtype F16]`; Linux only; files in a temporary folder, three times as large,
- * which is removed.
+ * `bench/merge_memory.ts [--gigabytes 2] [--dtype F16] [--style lora|dora|full]`; Linux only; the files, three times as
+ * large, lie in a temporary folder, which is removed.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -24,6 +24,7 @@ const { values } = parseArgs({
   options: {
     gigabytes: { type: "string", default: "2" },
     dtype: { type: "string", default: "F16" },
+    style: { type: "string", default: "" },
   },
 });
 const dtype = values.dtype as Dtype;
@@ -117,6 +118,7 @@ try {
       ["unmerge", "full", ["unmerge", path("out"), path("full")]],
     ] as const
   ) {
+    if (!style.includes(values.style)) continue;
     const into = what === "unmerge" ? "back" : "out";
     const { seconds, peak } = await measure(...words, "-o", path(into), "--force");
     rows.push({

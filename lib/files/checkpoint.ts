@@ -11,6 +11,7 @@ import { tidy } from "../tensor/tidy.ts";
 import { toFloat32 } from "./floats.ts";
 import { type CheckpointModule, fromTorch, modelIn, modulesOf } from "./checkpoint_modules.ts";
 import type { Model } from "./names.ts";
+import { release } from "./release.ts";
 import { open, type TensorFile, type TensorSlot, type TensorView } from "./safetensors.ts";
 import { pathOf, type Place } from "./source.ts";
 
@@ -178,6 +179,7 @@ async function readValues(
   third: CheckpointModule["third"],
 ): Promise<Float32Array> {
   const { dtype, bytes } = await read(key), values = toFloat32(dtype, bytes);
+  release(bytes);
   const length = values.length / 3;
   return third === undefined ? values : values.subarray(third * length, (third + 1) * length);
 }

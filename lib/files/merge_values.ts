@@ -125,17 +125,25 @@ async function withSum(
     out.set(fromFloat32(dtype, values), at * width);
   }
   release(sum);
+  release(bytes);
   return { bytes: out, largest };
 }
 
-/** One step on a kernel, in place. */
+/** One step on a kernel, in place; each tensor is let go before the next is made, as all are as large as the kernel. */
 async function onKernel(values: Values, module: CheckpointModule, step: Step, way: Way) {
   const change = way === "merge" ? merge : unmerge, { strength } = step;
-  const changed = await adapterOf(
-    step,
-    (adapter) =>
-      take(tidy(() => toTorch(module, change(fromTorch(module, values), adapter, { strength })))),
-  );
+  const next = (tensor: tf.Tensor, make: (tensor: tf.Tensor) => tf.Tensor) => {
+    try {
+      return tidy(() => make(tensor));
+    } finally {
+      tensor.dispose();
+    }
+  };
+  const changed = await adapterOf(step, (adapter) => {
+    const W = tidy(() => fromTorch(module, values));
+    const merged = next(W, (W) => change(W, adapter, { strength }));
+    return take(next(merged, (kernel) => toTorch(module, kernel)));
+  });
   values.set(changed);
   release(changed);
 }
@@ -161,6 +169,7 @@ async function stepwise(
   way: Way,
 ): Promise<Changed> {
   const all = toFloat32(dtype, bytes) as Values, before = largestOf(all);
+  release(bytes);
   for (const { module, steps } of uses) {
     const share = module.third === undefined ? all.length : all.length / 3;
     const start = share * (module.third ?? 0), own = all.subarray(start, start + share);
@@ -169,7 +178,9 @@ async function stepwise(
       else await onBias(own, step, way);
     }
   }
-  return { bytes: fromFloat32(dtype, all), largest: { before, after: largestOf(all) } };
+  const changed = { bytes: fromFloat32(dtype, all), largest: { before, after: largestOf(all) } };
+  release(all);
+  return changed;
 }
 
 /**
@@ -187,7 +198,6 @@ export async function changedTensor(
   const stored = await checkpoint.read(key), { dtype } = stored;
   const isSum = side === "weight" && uses.every(({ steps }) => steps.every(({ sum }) => sum));
   const changed = await (isSum ? withSum(stored, uses, way) : stepwise(stored, uses, side, way));
-  release(stored.bytes);
   const { largest: { after } } = changed;
   if (!(after <= (LARGEST[dtype] ?? Number.MAX_VALUE))) {
     throw new RangeError(
