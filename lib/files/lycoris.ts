@@ -67,7 +67,11 @@ const NAMES: Record<string, string | undefined> = { oft: "diag-oft" };
 
 /** What kohya's readers look for, when nothing else is told. */
 export function described(adapters: ReadonlyMap<string, Adapter>): Metadata {
-  const all = [...adapters.values()];
+  // a birth that is taken off is as many ranks again in the file
+  const all = [...adapters.values()].map(({ algorithm, rank, alpha, factors }) => {
+    const births = factors.bornUp ? 2 : 1;
+    return { algorithm, rank: births * rank, alpha: births * alpha };
+  });
   const one = <T>(values: T[]) =>
     values.every((value) => value === values[0]) ? values[0] : "Dynamic";
   return {

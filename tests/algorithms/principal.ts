@@ -3,7 +3,19 @@ import { readFileSync } from "node:fs";
 import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { attach, convert, delta, dispose, files, lora, merge, scale } from "../../mod.ts";
+import {
+  attach,
+  convert,
+  delta,
+  dispose,
+  files,
+  join,
+  lora,
+  merge,
+  resize,
+  scale,
+  sum,
+} from "../../mod.ts";
 import { toFloat32 } from "../../lib/files/floats.ts";
 import { parse } from "../../lib/files/safetensors.ts";
 import { matrix } from "../../lib/tensor/matrix.ts";
@@ -80,8 +92,9 @@ for (const init of ["pissa", "olora"] as const) {
     const trained = { ...adapter, factors: { ...adapter.factors, up: tensor([2, 8], 3) } };
     for (const dialect of ["kohya", "peft", "diffusers"] as const) {
       const bytes = await files.encode(new Map([["layer", trained]]), { dialect });
-      const { adapters } = await files.open(bytes), read = adapters.get("layer")!;
+      const { adapters, metadata } = await files.open(bytes), read = adapters.get("layer")!;
       assert.equal([read.algorithm, read.rank, read.factors.bornUp], ["lora", 4, undefined]);
+      if (dialect === "kohya") assert.is(metadata.ss_network_dim, "4");
       for (const strength of [1, 0.5]) {
         close(merge(base, read, { strength }), merge(base, trained, { strength }));
       }
@@ -90,6 +103,18 @@ for (const init of ["pissa", "olora"] as const) {
     const plain = convert(trained, "lora");
     close(delta(plain), delta(trained));
     dispose(plain);
+  });
+
+  births(`${init} is resized, joined and summed as its ΔW`, () => {
+    const base = tensor([3, 3, 4, 8], 1), { adapter } = birth(base, 2, row);
+    const trained = { ...adapter, factors: { ...adapter.factors, up: tensor([2, 8], 3) } };
+    const all = delta(trained);
+    const whole = resize(trained, { rank: 4 }).adapter, joined = join([trained, trained]);
+    const added = sum([trained, trained]);
+    close(delta(whole), all, "gradient", "of all its ranks");
+    close(delta(joined), tf.mul(all, 2), "value", "joined");
+    close(delta(added), tf.mul(all, 2), "value", "summed");
+    for (const made of [whole, joined, added]) dispose(made);
   });
 
   births(`${init} on a layer: its birth is frozen, detach gives all back, keep keeps it`, () => {
