@@ -211,7 +211,7 @@ export const tlora: Ranked<tloraAlgorithm.Factors> & { ranksAt: typeof tloraAlgo
 
 export { fromArguments, toArguments } from "./lib/adapter/arguments.ts";
 export { copy, dispose, parameters, scale } from "./lib/adapter/adapter.ts";
-export { blockOf } from "./lib/adapter/block.ts";
+export { blockOf, blockWeights } from "./lib/adapter/block.ts";
 export { choose, chooseAll, ways } from "./lib/adapter/choose.ts";
 export { conform } from "./lib/adapter/conform.ts";
 export { convert } from "./lib/adapter/convert.ts";
@@ -270,6 +270,16 @@ export type { AlgorithmName } from "./lib/algorithms/table.ts";
 export type { AdapterFile, OpenOptions, SaveOptions } from "./lib/files/adapters.ts";
 export type { Cured, CuredLayer, CureOptions } from "./lib/files/cure.ts";
 export type { Estimate, Verified, VerifiedLayer, VerifyOptions } from "./lib/files/verify.ts";
+export type { Checkpoint, CheckpointFile } from "./lib/files/checkpoint.ts";
+export type { CheckpointModule } from "./lib/files/checkpoint_modules.ts";
+export type {
+  MergedInto,
+  MergeIntoOptions,
+  MergePart,
+  Note,
+  UnmergedFrom,
+  WriteOptions,
+} from "./lib/files/merge_into.ts";
 export type { GroupConv2DArgs } from "./lib/layers/group_conv.ts";
 export type { AttachedModel, ModelOptions } from "./lib/layers/model.ts";
 export type { Where } from "./lib/layers/select.ts";

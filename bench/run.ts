@@ -16,6 +16,7 @@ const OTHERS = `The rest, and all of the above:
   deno run -A bench/algorithms.ts    what every algorithm adds to its layer
   deno run -A bench/where.ts WORDS   where a training step's time goes, kernel by kernel
   deno run -A bench/loha_memory.ts   what LoHa's own gradient saves
+  deno run -A bench/merge_memory.ts  peak memory and time of merging into a 2 GB checkpoint
   deno run -A --v8-flags=--expose-gc bench/soak.ts   whether 10,000 steps leave memory as it was
   deno task bench:setup              LyCORIS and torch in a Python environment
   deno task bench:peers              this library beside them`;

@@ -66,6 +66,15 @@ const LISTS: readonly (readonly string[])[] = [
  *
  * @returns a block's number by its label, see {@link blockOf}
  * @throws {RangeError} for another count of numbers, or a name that no block has
+ *
+ * @example
+ * ```ts
+ * import { blockWeights } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const weights = blockWeights("IN=0.5, IN04=0");
+ * assert.equal(["IN03", "IN04", "MID"].map(weights), [0.5, 0, 1]);
+ * ```
  */
 export function blockWeights(text: string): (label: string) => number {
   const words = text.split(",").map((word) => word.trim());

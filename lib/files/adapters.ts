@@ -24,6 +24,7 @@ import { spell } from "./spell.ts";
 export type { DialectName } from "./dialects.ts";
 export type { OpenOptions } from "./adapter_modules.ts";
 export { alike } from "./alike.ts";
+export { openCheckpoint, readBias, readKernel } from "./checkpoint.ts";
 export { diagnose } from "./doctor.ts";
 export type {
   DiagnosedLayer,
@@ -35,6 +36,7 @@ export type {
 export type { HostName } from "./hosts/hosts.ts";
 export { inspect } from "./inspect.ts";
 export type { InspectedLayer, Inspection, InspectOptions, SpectrumSummary } from "./inspect.ts";
+export { mergeInto, notesOf, unmergeFrom } from "./merge_into.ts";
 export { modelOf, rename } from "./names.ts";
 export { type Asked, parsePrompt, type Prompt } from "./prompt.ts";
 

@@ -136,6 +136,23 @@ function networkOf(place: Place, folder?: string): string | undefined {
  *
  * @throws {SyntaxError} for a file that is malformed, or an index that names anything but files beside it
  * @throws {RangeError} for a folder without weights
+ *
+ * @example
+ * ```ts
+ * import { files } from "lowrank";
+ * import { serialize } from "lowrank/safetensors";
+ * import * as assert from "uvu/assert";
+ *
+ * const zeros = (...shape: number[]) =>
+ *   ({ dtype: "U8", shape, bytes: new Uint8Array(shape.reduce((a, b) => a * b)) }) as const;
+ * const bytes = serialize([
+ *   ["model.diffusion_model.input_blocks.0.0.weight", zeros(8, 4, 3, 3)],
+ *   ["model.diffusion_model.input_blocks.0.0.bias", zeros(8)],
+ * ]);
+ * await using checkpoint = await files.openCheckpoint(bytes);
+ * const { kind, shape } = checkpoint.modules.get("unet.conv_in")!;
+ * assert.equal([kind, ...shape], ["conv", 3, 3, 4, 8]);
+ * ```
  */
 export async function openCheckpoint(place: Place): Promise<Checkpoint> {
   const { folder, files: found } = await find(place);

@@ -121,6 +121,27 @@ function changesOf(
  * @throws {RangeError} for adapters that the checkpoint has no place for, unless `skipMissing`; for numbers that are not
  * finite
  * @throws {TypeError} for an adapter that does not fit its module, or a weight that is not F32, F16 or BF16
+ *
+ * @example
+ * ```ts
+ * import { files, full, tf } from "lowrank";
+ * import { serialize } from "lowrank/safetensors";
+ * import { mkdtemp, rm } from "node:fs/promises";
+ * import { tmpdir } from "node:os";
+ * import * as assert from "uvu/assert";
+ *
+ * const bytes = new Uint8Array(Float32Array.of(1, 2).buffer);
+ * const base = serialize([["head.weight", { dtype: "F32", shape: [1, 2], bytes }]]);
+ * const adapter = { ...full.create([2, 1]), factors: { difference: tf.tensor([[4], [0]]) } };
+ * const place = await files.encode(new Map([["head", adapter]]));
+ *
+ * const folder = await mkdtemp(`${tmpdir()}/lowrank-`), out = `${folder}/out.safetensors`;
+ * await files.mergeInto(base, [{ place, strength: -0.5 }], out);
+ * await using merged = await files.openCheckpoint(out);
+ * const kernel = await files.readKernel(merged, merged.modules.get("head")!);
+ * assert.equal(kernel.arraySync(), [[-1], [2]]); // [I, O]
+ * await rm(folder, { recursive: true });
+ * ```
  */
 export async function mergeInto(
   base: Place,
@@ -206,6 +227,27 @@ function withoutLast(before: readonly Note[], gone: readonly Note[]): readonly N
  *
  * @throws {TypeError} without a backup for DoRA, GLoRA and T-LoRA, whose W′ does not tell W
  * @throws {RangeError} for parts that are not the last that were merged, or another checkpoint's backup
+ *
+ * @example
+ * ```ts
+ * import { files, full } from "lowrank";
+ * import { serialize } from "lowrank/safetensors";
+ * import { mkdtemp, readFile, rm } from "node:fs/promises";
+ * import { tmpdir } from "node:os";
+ * import * as assert from "uvu/assert";
+ *
+ * const bytes = new Uint8Array(Float32Array.of(1, 2).buffer);
+ * const base = serialize([["head.weight", { dtype: "F32", shape: [1, 2], bytes }]]);
+ * const place = await files.encode(new Map([["head", full.create([2, 1])]]));
+ *
+ * const folder = await mkdtemp(`${tmpdir()}/lowrank-`), [out, back, backup] = ["out", "back", "backup"]
+ *   .map((name) => `${folder}/${name}.safetensors`);
+ * await files.mergeInto(base, [{ place }], out, { backup });
+ * const { exact } = await files.unmergeFrom(out, [], back, { backup });
+ * assert.ok(exact);
+ * assert.equal(new Uint8Array(await readFile(back)), base);
+ * await rm(folder, { recursive: true });
+ * ```
  */
 export async function unmergeFrom(
   merged: Place,
