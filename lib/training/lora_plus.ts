@@ -6,7 +6,7 @@
  * a ratio near 16 for `up`, where kohya's `loraplus_lr_ratio` and PEFT have it too.
  *
  * Beyond LoRA nobody has said which factors these are. Here they are the ones born zero beside others that are not, of
- * which ΔW is made first: `up` of LoRA and DyLoRA, `up2` of LoHa, `w2` or `down2` of LoKr, `downA` and `downB` of GLoRA,
+ * which ΔW is made first: `up` of LoRA (also of one born from its base) and of DyLoRA, `up2` of LoHa, `w2` or `down2` of LoKr, `downA` and `downB` of GLoRA,
  * `scalar` where there is one. (IA)^3, full, norm, OFT and BOFT have one factor, and T-LoRA none that is zero: they learn
  * at the optimizer's own rate.
  */
