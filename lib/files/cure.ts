@@ -10,7 +10,7 @@ import { tidy } from "../tensor/tidy.ts";
 import { type AdapterFile, encode, type SaveOptions } from "./adapters.ts";
 import { adaptersOf, openModules } from "./adapter_modules.ts";
 import { dialectOf } from "./dialects.ts";
-import { asTrained, change, compared, type HostReading, opened } from "./doctor.ts";
+import { asTrained, change, compared, type HostReading, kernelFor, opened } from "./doctor.ts";
 import { hashed } from "./hashes.ts";
 import type { Sight } from "./hosts/host.ts";
 import { type HostName, hostOf } from "./hosts/hosts.ts";
@@ -20,7 +20,6 @@ import type { Model } from "./names.ts";
 import { CONFIG } from "./peft.ts";
 import { parse, serialize, type TensorView } from "./safetensors.ts";
 import { spell } from "./spell.ts";
-import { standIn } from "./stand_in.ts";
 
 /** What became of a layer. */
 export interface CuredLayer {
@@ -148,7 +147,7 @@ function byReading(host: HostName): Judge {
   return (patient, way, written) => {
     const { name, trained, kernel } = patient;
     const own = kohya.write(written), torch = way.older ? exchanged(own) : own;
-    const module = name.replaceAll(".", "_"), W = kernel ?? standIn(trained);
+    const module = name.replaceAll(".", "_"), W = kernel ?? kernelFor(trained);
     try {
       const parts = Object.keys(torch).map((suffix) => ({ suffix, key: `${module}.${suffix}` }));
       const alpha = torch.alpha?.dataSync()[0];
@@ -352,7 +351,7 @@ async function verified(
     const was = own[names.indexOf(name)];
     const read = (patient: Patient) => {
       const { trained, kernel } = patient;
-      const W = kernel ?? standIn(trained);
+      const W = kernel ?? kernelFor(trained);
       const stored = { module, parts, torch }, strengths = strengthsOf(patient, adapter);
       const { [host]: reading } = compared(trained, W, stored, readers, strengths);
       if (!kernel) W.dispose();

@@ -9,6 +9,7 @@ import { adaptersOf, type ModuleFile, openModules, type OpenOptions } from "./ad
 import type { Metadata } from "./dialect.ts";
 import type { DialectName } from "./dialects.ts";
 import { toFloat32 } from "./floats.ts";
+import { forget } from "./hosts/formulas.ts";
 import type { Change, Sight, StoredFile, StoredModule } from "./hosts/host.ts";
 import { HOST_NAMES, type HostName, hostOf } from "./hosts/hosts.ts";
 import { unflip } from "./layout.ts";
@@ -77,8 +78,8 @@ const ROUNDING = { delta: 1e-5, base: 5e-7 };
  * What LyCORIS's merge, kohya's trainer, AUTOMATIC1111, ComfyUI, PEFT and diffusers compute from a file, and how far that
  * is from the trainer's forward (`lib/files/hosts`).
  *
- * Compared is W′ − W at strength 1, and ½ too but for DoRA and a rescaled OFT, whose meaning in between is each
- * program's own; biases are not. A host that finds a module by its name must know it: `names: false` passes that over.
+ * Compared is W′ − W at strength 1, and of OFT and BOFT at ½ too, but for a rescaled one, whose meaning in between is
+ * each program's own; biases are not. A host that finds a module by its name must know it: `names: false` passes that over.
  *
  * @throws {SyntaxError} for a file that is not safetensors, or factors that do not fit each other
  *
@@ -182,9 +183,17 @@ export function change(adapter: Adapter, W: tf.Tensor, strength: number): tf.Ten
 
 const isRelative = ({ algorithm, dora }: Adapter) => rowOf(algorithm).relative || Boolean(dora);
 
-/** Strengths at which all programs should mean the same. */
-function strengthsOf({ dora, factors: { rescale } }: Adapter): number[] {
-  return dora || rescale ? [1] : [1, 0.5];
+/**
+ * Strengths at which all programs should mean the same: 1, and ½ of a rotation, which some multiply by it twice; of all
+ * other kinds every host takes s times what it takes at 1.
+ */
+function strengthsOf({ factors: { blocks, rescale } }: Adapter): number[] {
+  return blocks && !rescale ? [1, 0.5] : [1];
+}
+
+/** A kernel in the place of one that is not at hand: zeros, where ΔW does not depend on it. */
+export function kernelFor(adapter: Adapter): tf.Tensor {
+  return isRelative(adapter) ? standIn(adapter) : tf.zeros([...adapter.shape]);
 }
 
 /** A layer as every reader has it; the kernel, where it is given, goes over. */
@@ -194,7 +203,7 @@ function examined(
   readers: Readers,
   kernel?: tf.Tensor,
 ): Omit<DiagnosedLayer, "name"> {
-  const W = kernel ?? standIn(adapter);
+  const W = kernel ?? kernelFor(adapter);
   try {
     return {
       algorithm: adapter.algorithm,
@@ -219,10 +228,11 @@ export function compared(
     return strengths.map((s) => torchOf(change(fitted, W, s)).dataSync());
   });
   const base = isRelative(adapter) ? scoped(() => Math.sqrt(energyOf(W))) : 0;
+  const torchW = torchOf(W);
   const read = (reader: Reader): HostReading => {
     try {
       const all = strengths.map((strength, i) => {
-        const theirs = scoped(() => reader(stored)(torchOf(W), strength).dataSync());
+        const theirs = scoped(() => reader(stored)(torchW, strength).dataSync());
         return { strength, ...difference(theirs, trained[i], base) };
       });
       const worst = all.reduce((a, b) => b.error > a.error ? b : a);
@@ -231,12 +241,17 @@ export function compared(
       return { right: false, refused: error instanceof Error ? error.message : String(error) };
     }
   };
-  return Object.fromEntries([...readers].map(([name, reader]) => [name, read(reader)]));
+  try {
+    return Object.fromEntries([...readers].map(([name, reader]) => [name, read(reader)]));
+  } finally {
+    forget(stored.torch);
+    torchW.dispose();
+  }
 }
 
 /** A kernel in PyTorch's layout. */
 function torchOf(W: tf.Tensor): tf.Tensor {
-  return W.rank < 2 ? W : unflip(W);
+  return W.rank < 2 ? tf.clone(W) : unflip(W);
 }
 
 /**

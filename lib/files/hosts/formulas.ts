@@ -25,8 +25,29 @@ export function core(t: tf.Tensor, a: tf.Tensor, b: tf.Tensor): tf.Tensor {
   return tf.reshape(tf.transpose(tf.reshape(left, [p, taps, r]), [0, 2, 1]), [p, r, ...k]);
 }
 
+/** Products of a module's tensors, by one of these: what several hosts compute is computed once. */
+const products: WeakMap<tf.Tensor, tf.Tensor> = new WeakMap();
+
+function once(key: tf.Tensor, make: () => tf.Tensor): tf.Tensor {
+  const known = products.get(key) ?? tf.keep(tf.tidy(make));
+  products.set(key, known);
+  return known;
+}
+
+/** Frees the products of a module's tensors. */
+export function forget(torch: Torch): void {
+  for (const tensor of Object.values(torch)) {
+    products.get(tensor)?.dispose();
+    products.delete(tensor);
+  }
+}
+
 /** `lora_up @ lora_down`, with `lora_mid` between them where the host reads it. */
 export function lora(torch: Torch): tf.Tensor {
+  return once(torch["lora_up.weight"], () => loraOf(torch));
+}
+
+function loraOf(torch: Torch): tf.Tensor {
   const up = torch["lora_up.weight"],
     down = torch["lora_down.weight"],
     mid = torch["lora_mid.weight"];
@@ -35,6 +56,10 @@ export function lora(torch: Torch): tf.Tensor {
 
 /** `(w1_a w1_b) ⊙ (w2_a w2_b)`, each through its core if it has one. */
 export function loha(torch: Torch): tf.Tensor {
+  return once(torch.hada_w1_a, () => lohaOf(torch));
+}
+
+function lohaOf(torch: Torch): tf.Tensor {
   const half = (n: number) => {
     const a = torch[`hada_w${n}_a`], b = torch[`hada_w${n}_b`], t = torch[`hada_t${n}`];
     return t ? core(t, a, b) : product(a, b);
@@ -44,6 +69,10 @@ export function loha(torch: Torch): tf.Tensor {
 
 /** `kron(w1, w2)`, with the axes in space those of w2. */
 export function lokr(torch: Torch): tf.Tensor {
+  return once(torch.lokr_w1 ?? torch.lokr_w1_a, () => lokrOf(torch));
+}
+
+function lokrOf(torch: Torch): tf.Tensor {
   const { lokr_w1, lokr_w1_a, lokr_w1_b, lokr_w2, lokr_w2_a, lokr_w2_b, lokr_t2 } = torch;
   const w1 = lokr_w1 ?? product(lokr_w1_a, lokr_w1_b);
   const w2 = lokr_w2 ??
