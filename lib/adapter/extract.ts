@@ -27,7 +27,13 @@ const ROWS: { readonly [name in Extractable]: Row } = {
 };
 
 /** Whether two kernels count as one: no number differs by more than `minDiff`, or than torch's `allclose` allows. */
-function areSame(base: tf.Tensor, tuned: tf.Tensor, { minDiff = 0, lycoris }: ExtractOptions) {
+function areSame(
+  { energy }: Difference,
+  base: tf.Tensor,
+  tuned: tf.Tensor,
+  { minDiff = 0, lycoris }: ExtractOptions,
+): boolean {
+  if (minDiff === 0 && !lycoris) return energy === 0;
   const a = base.dataSync(), b = tuned.dataSync();
   return a.every((value, i) => {
     const most = lycoris ? Math.max(minDiff, 1e-8 + 1e-5 * Math.abs(b[i])) : minDiff;
@@ -69,7 +75,7 @@ export function choices(
 ): { choices: Choice[]; energy: number } {
   return scoped(() => {
     const d = differenceOf(base, tuned);
-    if (areSame(base, tuned, options)) return { choices: [], energy: 0 };
+    if (areSame(d, base, tuned, options)) return { choices: [], energy: 0 };
     return { choices: choicesOf(d, { ...options, bytes: undefined }), energy: d.energy };
   });
 }
@@ -142,7 +148,7 @@ export function extract(
   let found: Extracted | undefined;
   tidy(() => { // keeps the factors, without a look at the numbers beside them
     const d = differenceOf(base, tuned);
-    if (areSame(base, tuned, options)) return;
+    if (areSame(d, base, tuned, options)) return;
     found = extracted(d, options);
     if (options.bias) found = withBias(found, options.bias);
     return found.adapter.factors;

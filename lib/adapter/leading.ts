@@ -12,7 +12,7 @@ import { addProduct, type Matrix, matrix, multiply, transpose, whole } from "../
 import { qr } from "../tensor/qr.ts";
 import { generator } from "../tensor/random.ts";
 import type { Svd } from "../tensor/svd.ts";
-import { energyOf, matrixOf, scoped, upload } from "./matrices.ts";
+import { matrixOf, scoped, upload } from "./matrices.ts";
 import { firstColumns } from "./spectrum.ts";
 
 /** Triplets of a matrix, nearly. */
@@ -80,26 +80,44 @@ function signs(rows: number, columns: number): tf.Tensor2D {
   return tf.tensor2d(data, [rows, columns]);
 }
 
-/** The `count` largest triplets of a matrix `[m, n]`, nearly. */
-export function leading(a: tf.Tensor2D, count: number): Leading {
+/** Where the short side is below so many widths and half the long one, AᵀA itself costs less than the products it saves. */
+const BUILT = 16;
+
+/** Below this share of σ₁² what float32 leaves of AᵀA is rounding. */
+const CLEAR = 1e-5;
+
+/**
+ * The `count` largest triplets of a matrix `[m, n]`, nearly.
+ *
+ * @param energy ‖A‖²
+ */
+export function leading(a: tf.Tensor2D, count: number, energy: number): Leading {
   return scoped(() => {
     const wide = a.shape[0] < a.shape[1], short = Math.min(...a.shape);
+    const width = Math.min(widthFor(count), short);
     // B is A, or Aᵀ if A is wide: vectors x of the short side, y of the long one
     const forward = (x: tf.Tensor2D): tf.Tensor2D => tf.matMul(a, x, wide);
     const backward = (y: tf.Tensor2D): tf.Tensor2D => tf.matMul(a, y, !wide);
-    const squared = (x: tf.Tensor2D) => tf.tidy(() => backward(forward(x))); // BᵀB x
 
-    const width = Math.min(widthFor(count), short), energy = energyOf(a);
+    // BᵀB itself, where it is worth it, and while what is sought is clear of its rounding
+    const isBuilt = short <= BUILT * width && a.size >= 2 * short * short;
+    let built = isBuilt ? tf.matMul(a, a, !wide, wide) : undefined;
+    const squared = (x: tf.Tensor2D): tf.Tensor2D =>
+      tf.tidy(() => built ? tf.matMul(built, x) : backward(forward(x))); // BᵀB x
+    const projected = (q: tf.Tensor2D) =>
+      scoped(() => {
+        const image = built ? squared(q) : forward(q);
+        return matrixOf(tf.matMul(built ? q : image, image, true));
+      });
+
     let q = orthonormal(squared(orthonormal(squared(signs(short, width)))));
     for (let cycle = 0, held = 0; cycle < CYCLES; cycle++) {
-      const { values, vectors } = eigen(scoped(() => {
-        const image = forward(q);
-        return matrixOf(tf.matMul(image, image, true));
-      }));
+      const { values, vectors } = eigen(projected(q));
       const now = values.subarray(0, count).reduce((sum, value) => sum + value, 0);
       if (now - held <= Math.max(ENOUGH * (energy - now), FLOAT * energy)) break;
       held = now;
       const [top] = values, bound = Math.max(values[width - 1], FLOAT ** 2 * top);
+      if (bound < CLEAR * top) built = undefined;
       const degree = Math.floor(GROWTH / Math.acosh(2 * top / bound - 1));
       const steps = Math.max(1, Math.min(degree, STEPS));
       q = tf.tidy(() =>

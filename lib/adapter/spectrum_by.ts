@@ -38,7 +38,7 @@ export function spectrumBy(kernel: tf.Tensor, energy: number, cut: Cut): Spectru
     const most = rank ?? Infinity;
     let count = Math.min(FIRST, most);
     for (; !needsAll(cut) && count <= SHARE * short; count = Math.min(MORE * count, most)) {
-      const found = use((a) => leading(a, count)), known = rankWithin(found, rules, energy);
+      const found = use((a) => leading(a, count, energy)), known = rankWithin(found, rules, energy);
       if (count === most || (known ?? count) < count) return partial(found, energy);
     }
     for (const values of [roughValues, exactValues]) {
@@ -46,12 +46,13 @@ export function spectrumBy(kernel: tf.Tensor, energy: number, cut: Cut): Spectru
       if (rankWithin(found, cut) === undefined) continue;
       return complete(
         found.s,
-        (rank) => use((a) => isFew(rank) ? leading(a, rank) : firstOf(svd(matrixOf(a)), rank)),
+        (rank) =>
+          use((a) => isFew(rank) ? leading(a, rank, energy) : firstOf(svd(matrixOf(a)), rank)),
       );
     }
   }
   if (!open && rank !== undefined && isFew(rank)) {
-    return partial(use((a) => leading(a, rank)), energy);
+    return partial(use((a) => leading(a, rank, energy)), energy);
   }
   return spectrumOf(svd(use(matrixOf)));
 }
