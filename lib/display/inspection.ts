@@ -3,8 +3,10 @@ import type { Diagnosis, HostReading } from "../files/doctor.ts";
 import type { HostName } from "../files/hosts/hosts.ts";
 import type { InspectedLayer, Inspection } from "../files/inspect.ts";
 import { show } from "../tensor/shape.ts";
+import type { Shown } from "./bundle.ts";
 import type { Picture } from "./picture.ts";
 import { plot } from "./plot.ts";
+import { table } from "./rows.ts";
 import type { Row } from "./table.ts";
 
 const digits = (value: number | undefined) => value === undefined ? "" : value.toPrecision(3);
@@ -131,4 +133,13 @@ export function readingRows({ layers, hosts }: Diagnosis): Row[] {
     algorithm,
     ...Object.fromEntries(names.map((host) => [host, readingIn(hosts[host])])),
   }));
+}
+
+/** What `inspect` or `diagnose` found, as a table; nothing for other values. */
+export function findings(value: object): Shown | undefined {
+  if (!("layers" in value && Array.isArray(value.layers))) return undefined;
+  if ("algorithms" in value && "hashes" in value) return table(inspectionRows(value.layers));
+  return "hosts" in value && "dialect" in value
+    ? table(diagnosisRows(value as Diagnosis))
+    : undefined;
 }

@@ -5,6 +5,7 @@ import { ALGORITHMS } from "../algorithms/table.ts";
 import { show } from "../tensor/shape.ts";
 import { type Shown, shown } from "./bundle.ts";
 import { card, type Subject } from "./card.ts";
+import { findings } from "./inspection.ts";
 
 /** Numbers of a tensor that are read to write the first and last of them. */
 const READ = 1e6;
@@ -34,6 +35,7 @@ export function presented(value: unknown): Shown | undefined {
   if (has(value, "attached", "model") && isNamed(value.attached)) return card(value as Subject);
   // a file's
   if (has(value, "adapters", "dialect") && isNamed(value.adapters)) return card(value.adapters);
+  return findings(value);
 }
 
 /** A tensor's shape and its numbers, the first and last where they are many. */
