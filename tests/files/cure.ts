@@ -57,6 +57,18 @@ cured("folds a scale into one factor and makes alpha the rank", async () => {
   free(adapters.values());
 });
 
+cured("stores numbers in fewer bits if asked, and tells what that costs", async () => {
+  for (const [dtype, most] of [["f16", 2e-3], ["bf16", 2e-2]] as const) {
+    const { layers: [layer], bytes } = await curedFor(
+      await encode(trained(["loha", 4, { alpha: 1 }], [12, 16])),
+      "kohya",
+      { dtype },
+    );
+    assert.ok(layer.error! > 1e-6 && layer.error! < most, `${layer.error}`);
+    assert.is((await diagnose(bytes!)).hosts.kohya!.right, 1);
+  }
+});
+
 cured("says what is missing where ΔW depends on the base", async () => {
   const { layers: [layer], bytes } = await curedFor(
     await encode(trained(["ia3", 0, {}], [6, 8])),
