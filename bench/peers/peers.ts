@@ -158,7 +158,8 @@ async function main(): Promise<void> {
   const path = (file: string) => fileURLToPath(new URL(file, import.meta.url));
   const { threads, engine } = values;
   const env = { LOWRANK_THREADS: threads, OMP_NUM_THREADS: threads };
-  const open = () => child(["deno", "run", "-A", path("ours.ts"), engine], env);
+  const open = () =>
+    child(["deno", "run", "-A", "--v8-flags=--expose-gc", path("ours.ts"), engine], env);
   const other = () => child([python, path("theirs.py"), threads], env);
   const started: Child[] = [];
   const keep = async (starting: Promise<Child>) => {
