@@ -85,6 +85,8 @@ const rows: [name: string, (x: tf.Tensor) => tf.Tensor][] = [
   ["transpose of whole numbers as float32", (x) => tf.transpose(tf.cast(whole(x), "float32"))],
   ["sum of whole numbers", (x) => tf.sum(whole(x), [0, 2])],
   ["any", (x) => tf.any(tf.greater(x, 0.9), [1, 3])],
+  ["sum of a hundred", (x) => tf.addN(Array.from({ length: 100 }, (_, i) => tf.mul(x, i)))],
+  ["row of a hundred", (x) => tf.concat(Array.from({ length: 100 }, (_, i) => tf.mul(x, i)), 1)],
 ];
 const kernels = suite("webgpu:");
 const kernel = available === true ? kernels : kernels.skip;

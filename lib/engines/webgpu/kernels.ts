@@ -1,4 +1,4 @@
-/** The kernels of the package that fail on tensors of more than four axes, made of its own. */
+/** The kernels of the package that fail on tensors of many axes, or on many tensors, made of its own. */
 import * as tf from "@tensorflow/tfjs";
 import { size } from "../../tensor/shape.ts";
 import type { Backend } from "./backend.ts";
@@ -73,7 +73,23 @@ const select: Kernel = ({ inputs: { condition, t, e }, attrs, backend }, shipped
   return { ...shipped({ inputs, attrs, backend }), shape: t.shape };
 };
 
+/** Σ of as many tensors at once as a shader can read, and so on; the package hands it all of them. */
+const addN: Kernel = ({ inputs, attrs, backend }, shipped) => {
+  const most = backend.device.limits.maxStorageBuffersPerShaderStage - 1; // and one to write to
+  const sum = (parts: tf.TensorInfo[]) =>
+    shipped({ inputs: parts as unknown as Call["inputs"], attrs, backend });
+  const tensors = Object.values(inputs);
+  let total = sum(tensors.slice(0, most));
+  for (let i = most; i < tensors.length; i += most - 1) {
+    const next = sum([total, ...tensors.slice(i, i + most - 1)]);
+    backend.disposeData(total.dataId);
+    total = next;
+  }
+  return total;
+};
+
 const KERNELS: Record<string, Kernel> = {
+  AddN: addN,
   Cumprod: cumulate,
   Cumsum: cumulate,
   PadV2: pad,
