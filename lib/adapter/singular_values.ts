@@ -101,10 +101,12 @@ export function singularValues(adapter: Adapter): Float64Array {
   return s.map((σ) => σ * factor);
 }
 
-/** Multiply-adds of {@link singularValues}, about: what both triangles take. */
+/** Multiply-adds of {@link singularValues}, about: of both triangles, and of the product's decomposition. */
 export function decomposing({ algorithm, factors, shape }: Adapter): number {
-  const side = shape.slice(0, -1).reduce((a, b) => a * Math.abs(b), 1) + shape.at(-1)!;
   if (algorithm === "lokr") return 0;
-  const rank = factors.up?.shape[0] ?? (factors.up1 ? factors.up1.shape[0] ** 2 : side / 2);
-  return side * rank * rank;
+  const rows = shape.slice(0, -1).reduce((product, length) => product * length, 1);
+  const columns = shape[shape.length - 1], whole = Math.min(rows, columns);
+  const own = factors.up?.shape[0] ?? (factors.up1 ? factors.up1.shape[0] ** 2 : whole);
+  const rank = Math.min(own, whole);
+  return (rows + columns) * rank ** 2 / 2 + 12 * rank ** 3;
 }

@@ -267,6 +267,7 @@ function difference(theirs: ArrayLike<number>, trained: ArrayLike<number>, base:
     shared += theirs[i] * trained[i];
     all += trained[i] * trained[i];
   }
+  if (!Number.isFinite(missed)) throw new TypeError("its numbers are not finite");
   if (Math.sqrt(missed) <= ROUNDING.base * base) missed = 0;
   // where nothing was trained, whatever is added is all wrong
   if (all === 0) return { error: missed > 0 ? 1 : 0, factor: 1 };

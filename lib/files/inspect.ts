@@ -187,7 +187,7 @@ function measured(
 }
 
 /** Multiply-adds beyond which a layer's singular values take longer than a look. */
-const LARGEST = 2.2e8;
+const LARGEST = 1.5e8;
 
 /** What singular values tell. */
 function summary(s: Float64Array, energy: number, values: number): SpectrumSummary {

@@ -60,6 +60,15 @@ doctor(
   },
 );
 
+doctor("numbers that are not finite are no reading", async () => {
+  const nan = new Uint8Array(Float32Array.from({ length: 12 }, () => NaN).buffer);
+  const { layers: [{ hosts }] } = await diagnose(serialize([
+    [`${NAME}.lora_down.weight`, { dtype: "F32", shape: [2, 6], bytes: nan }],
+    [`${NAME}.lora_up.weight`, f32([8, 2], 2)],
+  ]));
+  assert.is(hosts.comfyui!.refused, "its numbers are not finite");
+});
+
 doctor("ComfyUI reads no configuration in the header: PEFT's scale is lost", async () => {
   const adapter = trained(["lora", 2, { alpha: 1 }], [6, 8]);
   const name = "unet.mid_block.attentions.0.proj_in";

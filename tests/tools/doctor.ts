@@ -1,8 +1,9 @@
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Adapter } from "../../lib/adapter/adapter.ts";
 import { save } from "../../lib/files/adapters.ts";
+import { serialize } from "../../lib/files/safetensors.ts";
 import { leakless } from "../support/close.ts";
 import { lowrank } from "../support/command.ts";
 import { folderOf } from "../support/folder.ts";
@@ -56,6 +57,8 @@ doctor("keeps what is there, and writes nothing where there is no fix", async ()
   assert.equal(await readFile(file), before);
   assert.is((await lowrank("doctor", file, "--fix", "kohya")).code, 2);
   assert.is((await lowrank("doctor", file, "-o", at("x.safetensors"))).code, 2);
+  await writeFile(at("empty.safetensors"), serialize([]));
+  assert.is((await lowrank("doctor", at("empty.safetensors"))).code, 1);
   await save(scales, adapters(["ia3", 0, {}]));
   const { code, err } = await lowrank(
     "doctor",

@@ -64,6 +64,12 @@ async function examine(file: string, options: Options): Promise<void> {
     },
   });
   line?.done();
+  if (found.layers.length === 0) {
+    throw new TypeError(
+      `Cannot examine "${file}" as it must hold adapters: current tensors are ` +
+        (found.leftovers.slice(0, 4).join(", ") || "none"),
+    );
+  }
   answer(options, found, text(file, found, options.layers));
   for (const host of options.host ?? []) {
     const { right, wrong, refused } = found.hosts[host]!;
