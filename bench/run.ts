@@ -19,7 +19,8 @@ const OTHERS = `The rest, and all of the above:
   deno run -A bench/merge_memory.ts  peak memory and time of merging into a 2 GB checkpoint
   deno run -A --v8-flags=--expose-gc bench/soak.ts   whether 10,000 steps leave memory as it was
   deno task bench:setup              LyCORIS and torch in a Python environment
-  deno task bench:peers              this library beside them`;
+  deno task bench:peers              this library beside them: training
+  deno task bench:files              extracting, merging and resizing`;
 
 for (const [file, ...words] of QUICK) {
   const path = fileURLToPath(new URL(file, import.meta.url));

@@ -5,10 +5,10 @@ import { createInterface } from "node:readline";
 import type { Answer, Task } from "./task.ts";
 
 /** A process of one side, which has said that it is ready. */
-export interface Child {
+export interface Child<Asked = Task, Told = Answer> {
   /** what it says it is */
   ready: string;
-  ask(task: Task): Promise<Answer>;
+  ask(task: Asked): Promise<Told>;
   end(): void;
 }
 
@@ -17,10 +17,10 @@ export interface Child {
  *
  * @throws {Error} when it ends before its answer; what it writes to stderr is seen on the terminal
  */
-export async function child(
+export async function child<Asked = Task, Told = Answer>(
   [program, ...words]: string[],
   env: Record<string, string> = {},
-): Promise<Child> {
+): Promise<Child<Asked, Told>> {
   const running = spawn(program, words, {
     env: { ...process.env, ...env },
     stdio: ["pipe", "pipe", "inherit"],
