@@ -11,12 +11,12 @@ export function matrixOf(tensor: tf.Tensor): Matrix {
 
 /** A matrix as a tensor of another shape, rounded to float32. */
 export function tensorOf({ data }: Matrix, shape: Shape): tf.Tensor {
-  return tf.tensor(Float32Array.from(data), [...shape]);
+  return tf.tensor(new Float32Array(data), [...shape]);
 }
 
 /** A matrix as a tensor, rounded to float32. */
 export function upload({ rows, columns, data }: Matrix): tf.Tensor2D {
-  return tf.tensor2d(Float32Array.from(data), [rows, columns]);
+  return tf.tensor2d(new Float32Array(data), [rows, columns]);
 }
 
 /** A kernel as one matrix on the engine. */
