@@ -11,6 +11,7 @@ import type { AlgorithmName } from "../lib/algorithms/table.ts";
 import * as engine from "../lib/engines/engine.ts";
 import { attach } from "../lib/layers/attach.ts";
 import { createFor } from "../lib/layers/born.ts";
+import { adam } from "../lib/training/adam.ts";
 
 const { values } = parseArgs({
   args: process.argv.slice(2),
@@ -44,7 +45,7 @@ tf.sequential({ layers: [layer] });
 attach(layer, createFor(layer, values.algorithm as AlgorithmName, 4, {}));
 const variables = layer.trainableWeights.map((weight) => weight.read() as tf.Variable);
 const x = tf.randomNormal([4, 8, 8, 8]), y = tf.randomNormal([4, 8, 8, 16]);
-const adam = tf.train.adam(1e-3);
+const optimizer = adam(1e-3);
 const loss = () => {
   const output = layer.apply(x, { training: true }) as tf.Tensor;
   return tf.losses.meanSquaredError(y, output) as tf.Scalar;
@@ -53,7 +54,7 @@ const loss = () => {
 /** What is held once everything has been made and compiled: after two tenths. */
 let first: { tensors: number; mib: number } | undefined, grown = false;
 for (let step = 1; step <= steps; step++) {
-  adam.minimize(loss, false, variables);
+  optimizer.minimize(loss, false, variables);
   if (step % every !== 0) continue;
   gc();
   const now = { tensors: tf.memory().numTensors, mib: process.memoryUsage().rss / 2 ** 20 };

@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { adaptModel } from "../../lib/layers/model.ts";
 import { convnet } from "../../lib/models/convnet.ts";
+import { adam } from "../../lib/training/adam.ts";
 import type { Way } from "./cases.ts";
 import type { Step } from "./step.ts";
 
@@ -15,18 +16,18 @@ export function modelStep({ way, rank }: { way: Way; rank: number }): Step {
   const variables = model.trainableWeights.map((weight) => weight.read() as tf.Variable);
   const x = tf.randomUniform([BATCH, 28, 28, 1]);
   const y = tf.tidy(() => tf.oneHot(Array.from({ length: BATCH }, (_, i) => i % 10), 10));
-  const adam = tf.train.adam(1e-3);
+  const optimizer = adam(1e-3);
   const loss = () =>
     tf.losses.softmaxCrossEntropy(y, model.apply(x, { training: true }) as tf.Tensor) as tf.Scalar;
   return {
     run() {
-      const value = adam.minimize(loss, true, variables)!;
+      const value = optimizer.minimize(loss, true, variables)!;
       value.dataSync();
       value.dispose();
     },
     dispose() {
       all?.detach();
-      adam.dispose();
+      optimizer.dispose();
       model.dispose();
       tf.dispose([x, y]);
     },

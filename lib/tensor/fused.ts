@@ -4,8 +4,10 @@
  */
 import * as tf from "@tensorflow/tfjs";
 
-/** The kernels' names. */
-export const MULTIPLY_ADD = "LowrankMultiplyAdd", COLUMN_DOT = "LowrankColumnDot";
+/** The kernels' names; that of Adam's step is `lib/training/adam.ts`'s. */
+export const MULTIPLY_ADD = "LowrankMultiplyAdd",
+  COLUMN_DOT = "LowrankColumnDot",
+  ADAM = "LowrankAdam";
 
 /** Whether the engine at hand has the kernel. */
 export function hasKernel(name: string): boolean {

@@ -3,6 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import { setImmediate as turn } from "node:timers/promises";
 import { progress } from "../display/progress.ts";
 import { stopSignal } from "../display/stop.ts";
+import { adam } from "./adam.ts";
 import { cosine } from "./schedule.ts";
 
 /** What {@link fit} may be told. */
@@ -45,7 +46,7 @@ export async function fit<B extends tf.TensorContainer>(
   const { steps = Infinity, rate = 1e-3, optimizer, onStep, title = "training" } = options;
   const { signal = stopSignal() } = options;
   signal.throwIfAborted();
-  const descent = optimizer ?? tf.train.adam(rate);
+  const descent = optimizer ?? adam(rate);
   const bar = title === "" ? undefined : progress(title, steps);
   const losses: number[] = [], times: number[] = [], rateAt = cosine(rate, 0, steps);
   try {

@@ -61,6 +61,8 @@ export const store = (address: Code, value: Code, offset = 0): Code => [
 export const plus = (a: Code, b: Code): Code => [...a, ...b, ...vector(228)];
 export const minus = (a: Code, b: Code): Code => [...a, ...b, ...vector(229)];
 export const times = (a: Code, b: Code): Code => [...a, ...b, ...vector(230)];
+export const over = (a: Code, b: Code): Code => [...a, ...b, ...vector(231)];
+export const root = (a: Code): Code => [...a, ...vector(227)];
 /** a · b + c, rounded once. */
 export const fused = (a: Code, b: Code, c: Code): Code => [...a, ...b, ...c, ...vector(0x105)];
 export const largest = (a: Code, b: Code): Code => [...a, ...b, ...vector(233)];

@@ -1,6 +1,7 @@
 /** Puts the kernels of this folder into the `wasm` backend. */
 import * as tf from "@tensorflow/tfjs";
-import { COLUMN_DOT } from "../../tensor/fused.ts";
+import { ADAM, COLUMN_DOT } from "../../tensor/fused.ts";
+import { adam } from "./adam.ts";
 import { columnDot } from "./columns.ts";
 import type { Call } from "./compose.ts";
 import { backpropFilter, backpropInput, depthwiseBackpropInput } from "./convolution.ts";
@@ -13,7 +14,10 @@ import { segmentSum } from "./segments.ts";
 import { mean, sum } from "./sum.ts";
 
 /** A kernel; where the backend has one of that name already, it is there to fall back on. */
-type Kernel = (call: Call, shipped: (call: Call) => tf.TensorInfo) => tf.TensorInfo;
+type Kernel = (
+  call: Call,
+  shipped: (call: Call) => tf.TensorInfo,
+) => tf.TensorInfo | tf.TensorInfo[];
 
 const KERNELS: Record<string, Kernel> = {
   AvgPoolGrad: avgPoolGradient,
@@ -28,6 +32,7 @@ const KERNELS: Record<string, Kernel> = {
   DepthwiseConv2dNativeBackpropInput: depthwiseBackpropInput,
   Identity: identity,
   [COLUMN_DOT]: columnDot,
+  [ADAM]: adam,
   MaxPoolGrad: maxPoolGradient,
   Mean: mean,
   Sum: sum,

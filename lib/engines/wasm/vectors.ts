@@ -16,9 +16,11 @@ import {
   load,
   minus,
   type Names,
+  over,
   plus,
   read,
   repeat,
+  root,
   type Routine,
   splat,
   store,
@@ -65,6 +67,21 @@ export interface Vectors {
   dot(a: number, step: number, b: number, pitch: number, count: number, sum: number): void;
   /** sum[0…15] += Σ over i < count of a[i·step + 0…15] · (b[i·step + 0…15] − shift[0…15]): a line of the cache. */
   columns(a: number, b: number, shift: number, step: number, count: number, sum: number): void;
+  /**
+   * `count` times four numbers of w′, m′, v′ from w, m, v, g: a step of Adam, by the numbers β₁, 1 − β₁, β₂, 1 − β₂, what
+   * m′ and v′ are multiplied by, ε and the rate.
+   */
+  adam(
+    w: number,
+    m: number,
+    v: number,
+    g: number,
+    w2: number,
+    m2: number,
+    v2: number,
+    by: number,
+    count: number,
+  ): void;
 }
 
 const VECTOR = 16;
@@ -200,6 +217,36 @@ function columns(multiply: Multiply): Routine {
   };
 }
 
+const adam: Routine = {
+  parameters: ["w", "m", "v", "g", "w2", "m2", "v2", "by", "count"],
+  vectors: ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "G", "M", "V"],
+  body(names) {
+    const { get, set } = names;
+    const [once, left] = countdown(names, "count");
+    const constants = [0, 1, 2, 3, 4, 5, 6, 7];
+    const scale = plus(root(times(get("V"), get("k5"))), get("k6"));
+    const step = times(get("k7"), over(times(get("M"), get("k4")), scale));
+    return [
+      ...constants.flatMap((i) => set(`k${i}`, splat(add(get("by"), integer(4 * i))))),
+      ...repeat([
+        set("G", load(get("g"))),
+        set("M", plus(times(load(get("m")), get("k0")), times(get("G"), get("k1")))),
+        set(
+          "V",
+          plus(times(load(get("v")), get("k2")), times(times(get("G"), get("G")), get("k3"))),
+        ),
+        store(get("m2"), get("M")),
+        store(get("v2"), get("V")),
+        store(get("w2"), minus(load(get("w")), step)),
+        ...["w", "m", "v", "g", "w2", "m2", "v2"].map((name) =>
+          advance(names, name, integer(VECTOR))
+        ),
+        once,
+      ], left),
+    ];
+  },
+};
+
 /** The module, with sums of products rounded once where the runtime can. */
 function module(): WebAssembly.Module {
   const bytes = (multiply: Multiply) =>
@@ -208,6 +255,7 @@ function module(): WebAssembly.Module {
       peak,
       dot: dot(multiply),
       columns: columns(multiply),
+      adam,
     });
   const best = bytes(fused);
   const plain: Multiply = (a, b, sum) => plus(times(a, b), sum);
