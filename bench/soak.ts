@@ -51,14 +51,14 @@ const loss = () => {
   return tf.losses.meanSquaredError(y, output) as tf.Scalar;
 };
 
-/** What is held once everything has been made and compiled: after two tenths. */
+/** What is held once everything has been made and compiled: half way. */
 let first: { tensors: number; mib: number } | undefined, grown = false;
 for (let step = 1; step <= steps; step++) {
   optimizer.minimize(loss, false, variables);
   if (step % every !== 0) continue;
   gc();
   const now = { tensors: tf.memory().numTensors, mib: process.memoryUsage().rss / 2 ** 20 };
-  if (step >= 2 * every) first ??= now;
+  if (step >= steps / 2) first ??= now;
   grown = first !== undefined &&
     (now.tensors !== first.tensors || now.mib > first.mib + SLACK);
   console.log(`step ${step}: ${now.tensors} tensors, ${now.mib.toFixed(0)} MiB resident`);

@@ -149,7 +149,7 @@ export function checkAttach(
     refuse(
       adapter,
       layer,
-      "the hybrid route is for one LoRA or DyLoRA without core, dora, dropout or groups",
+      "the hybrid route is for one LoRA, DyLoRA, LoHa or (IA)^3 without dropout or groups",
       "route is hybrid, use bypass or rebuild",
     );
   }
