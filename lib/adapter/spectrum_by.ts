@@ -13,7 +13,7 @@ import { complete, firstOf, type Spectrum, spectrumOf } from "./spectrum.ts";
 const LARGE = 2 ** 15;
 
 /** How many triplets are sought first where a rule tells the rank, how many times more then, and up to what share of all. */
-const FIRST = 16, MORE = 4, SHARE = 1 / 8;
+const FIRST = 48, MORE = 3, SHARE = 1 / 8;
 
 /** What AᵀA and its eigenvalues lose to rounding, in units of it and of σ₁²: up to seven were measured, on every engine. */
 const ROUNDING = 16;
@@ -35,9 +35,9 @@ export function spectrumBy(kernel: tf.Tensor, energy: number, cut: Cut): Spectru
   const use = <T>(make: (a: tf.Tensor2D) => T) => scoped(() => make(flat(kernel)));
 
   if (open && kernel.size >= LARGE) {
-    const most = rank ?? Infinity;
-    let count = Math.min(FIRST, most);
-    for (; !needsAll(cut) && count <= SHARE * short; count = Math.min(MORE * count, most)) {
+    const most = rank ?? Infinity, few = needsAll(cut) ? 0 : Math.floor(SHARE * short);
+    let count = Math.min(FIRST, most, few);
+    for (; 0 < count && count <= few; count = Math.min(MORE * count, most)) {
       const found = use((a) => leading(a, count, energy)), known = rankWithin(found, rules, energy);
       if (count === most || (known ?? count) < count) return partial(found, energy);
     }
