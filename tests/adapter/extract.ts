@@ -152,6 +152,14 @@ extracts(
   },
 );
 
+extracts("lokr at a rank that its large part does not have is the one with w2 whole", () => {
+  const base = noise([9, 180], 1), tuned = noise([9, 180], 2), factor = 2;
+  const { adapter, error } = extract(base, tuned, { algorithm: "lokr", factor, rank: 20 })!;
+  const whole = extract(base, tuned, { algorithm: "lokr", factor })!;
+  assert.ok(adapter.factors.w2);
+  near(error, whole.error, "error");
+});
+
 extracts("lokr with w2 whole is the nearest Kronecker product; of low rank no sweep loses", () => {
   for (const shape of [[12, 18], [3, 3, 8, 12]]) {
     const base = noise(shape, 1), tuned = noise(shape, 2);

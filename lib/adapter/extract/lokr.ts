@@ -53,9 +53,10 @@ function splits(shape: Shape, factor?: number): Split[] {
   return proper.length > 0 ? proper : [splitOf(shape, -1)];
 }
 
-/** The ranks at which LyCORIS takes factors in the place of w2. */
+/** The ranks at which LyCORIS takes factors in the place of w2, as far as w2 has as many. */
 function mostRanks({ large }: Split): number {
-  return Math.ceil(Math.max(inputs(large), outputs(large)) / 2) - 1;
+  const lycoris = Math.ceil(Math.max(inputs(large), outputs(large)) / 2) - 1;
+  return Math.min(lycoris, size(large) / outputs(large), outputs(large));
 }
 
 /** ΔW with a row for each element of w1, `[im·om, k·ik·ok]`. */
@@ -164,7 +165,7 @@ function bestFactor(d: Difference, rank?: number): number {
 /**
  * The LoKr of least error for its split and rank; without a factor, for the split that keeps most of ‖ΔW‖² a byte.
  *
- * A rank that LyCORIS would not take for the split leaves w2 whole.
+ * A rank that LyCORIS would not take for the split, or w2 does not have, leaves w2 whole.
  */
 export function extractLokr(d: Difference, options: ExtractOptions = {}): Extracted {
   const split = splitOf(d.shape, options.factor ?? bestFactor(d, options.rank));
