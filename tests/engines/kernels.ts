@@ -67,6 +67,10 @@ const fused: Row[] = activations.flatMap((activation): Row[] => {
   ];
 });
 
+fused.push(["relu(matMul) of many rows", [[2100, 20], [20, 9], [9]], (a, b, bias) => {
+  return tf.fused.matMul({ activation: "relu", a, b, bias });
+}, "forward"]);
+
 const ids = tf.tensor1d([3, 0, 3, 1, 3, 9, 1, 3], "int32");
 const rows: Row[] = [
   ...products,

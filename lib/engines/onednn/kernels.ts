@@ -2,7 +2,7 @@
 import { MULTIPLY_ADD } from "../../tensor/fused.ts";
 import type { Context, Kernel } from "./context.ts";
 import { convolutionKernels } from "./convolution.ts";
-import { multiplyAddKernel, productKernel } from "./product.ts";
+import { multiplyAddKernel, productKernel, tall } from "./product.ts";
 import { softmaxKernel } from "./softmax.ts";
 import { transposeKernel } from "./transpose.ts";
 import { unaryKernels } from "./unary.ts";
@@ -24,7 +24,7 @@ export function kernels(context: Context): Record<string, Kernel> {
     DepthwiseConv2dNativeBackpropInput: depthwise.backpropInput,
     DepthwiseConv2dNativeBackpropFilter: depthwise.backpropFilter,
     BatchMatMul: product,
-    _FusedMatMul: product,
+    _FusedMatMul: tall(product, dense.forward),
     [MULTIPLY_ADD]: multiplyAddKernel(context),
     Softmax: softmaxKernel(context),
     Transpose: transposeKernel(context),

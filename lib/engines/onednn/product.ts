@@ -90,6 +90,23 @@ export function productKernel({ dnnl, primitives, at }: Context): Kernel {
   };
 }
 
+/** Rows of A from which a product is faster as a convolution by a point, whose weights oneDNN arranges as it likes. */
+const TALL = 2048;
+
+/** The product as a convolution of an image one place wide, for a tall matrix A and one B as they are, with a bias. */
+export function tall(product: Kernel, convolution: Kernel): Kernel {
+  return (call, shipped) => {
+    const { inputs: { a, b, bias }, attrs } = call, [k, n] = b.shape.slice(-2);
+    const rows = size(a.shape) / k, plain = !attrs.transposeA && !attrs.transposeB;
+    const odd = attrs.activation === "prelu" || size(b.shape) !== k * n || !bias;
+    if (rows < TALL || !plain || odd || size(bias.shape) !== n) return product(call, shipped);
+    const x = { ...a, shape: [1, rows, 1, k] }, filter = { ...b, shape: [1, 1, k, n] };
+    const moves = { strides: 1, dilations: 1, pad: "valid" };
+    const one = { ...call, inputs: { x, filter, bias }, attrs: { ...attrs, ...moves } };
+    return { ...convolution(one, shipped), shape: [...a.shape.slice(0, -1), n] };
+  };
+}
+
 /** A · B + C, of matrices over the last axis: the product is added to a copy of C. */
 export function multiplyAddKernel({ dnnl, primitives, at }: Context): Kernel {
   return ({ inputs: { a, b, c }, backend }) => {
