@@ -232,6 +232,7 @@ export { adaptable } from "./lib/layers/host.ts";
 export { adapt, attachAny as attach } from "./lib/layers/model.ts";
 export { readPreset } from "./lib/layers/preset.ts";
 export { attachedTo } from "./lib/layers/site.ts";
+export { adam } from "./lib/training/adam.ts";
 export { scheduleDropouts } from "./lib/training/dropouts.ts";
 export { ema } from "./lib/training/ema.ts";
 export { loraPlus } from "./lib/training/lora_plus.ts";

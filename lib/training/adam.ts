@@ -56,7 +56,21 @@ function descend(optimizer: Insides, gradients: Gradients): void {
   optimizer.incrementIterations();
 }
 
-/** `tf.train.adam(rate)`, the same steps but for rounding. */
+/**
+ * `tf.train.adam(rate)`, the same steps but for rounding, in fewer kernels: for `model.compile` or any loop.
+ *
+ * @param rate default 0.001
+ *
+ * @example
+ * ```ts
+ * import { adam, tf } from "lowrank";
+ * import * as assert from "uvu/assert";
+ *
+ * const w = tf.variable(tf.scalar(1)), optimizer = adam(0.1);
+ * optimizer.minimize(() => tf.square(w));
+ * assert.ok(Math.abs(w.dataSync()[0] - 0.9) < 1e-6); // the first step is as long as the rate
+ * ```
+ */
 export function adam(rate?: number): tf.AdamOptimizer {
   const optimizer = tf.train.adam(rate), { applyGradients } = optimizer;
   return Object.assign(optimizer, {
