@@ -14,8 +14,9 @@ export function extractFull({ shape, tensor, energy }: Difference): Extracted {
   return fit(adapter, Math.sqrt(energy), 0);
 }
 
-/** The one way. */
+/** The one way, with Δb where there is one. */
 export function fullChoices({ shape }: Difference, options: ExtractOptions): Choice[] {
-  const bytes = size(shape) * WIDTH[options.dtype ?? "f32"];
+  const { bias: { base, tuned } = {}, dtype = "f32" } = options;
+  const bytes = (size(shape) + ((tuned ?? base)?.size ?? 0)) * WIDTH[dtype];
   return [{ algorithm: "full", options: {}, bytes, loss: 0 }];
 }
