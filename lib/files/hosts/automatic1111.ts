@@ -21,7 +21,7 @@ import {
   turned,
   turning,
 } from "./formulas.ts";
-import { type Change, checkName, type Host, numberOf, refuse } from "./host.ts";
+import { type Change, checkName, type Host, numberOf, refuse, scaleAsTold } from "./host.ts";
 
 /** alpha / rank where both are known, of 0 too; `dora_scale` over the lengths by input, whichever it is; s times all. */
 function finalized(
@@ -29,8 +29,7 @@ function finalized(
   rank: number | undefined,
   updown: (W: tf.Tensor) => tf.Tensor,
 ): Change {
-  const { alpha, dora_scale } = torch;
-  const scale = alpha && rank !== undefined ? numberOf(alpha) / rank : 1;
+  const { dora_scale } = torch, scale = scaleAsTold(torch, rank);
   return (W, strength) => {
     if (![1, 2, 4].includes(W.rank)) refuse("it has linear layers and 2-D convolutions only");
     const added = tf.mul(like(updown(W), W), scale);

@@ -21,7 +21,7 @@ import {
   turned,
   turning,
 } from "./formulas.ts";
-import { type Change, has, type Host, numberOf, refuse, type Sight } from "./host.ts";
+import { type Change, has, type Host, numberOf, refuse, scaleAsTold, type Sight } from "./host.ts";
 
 /** What it adds to a length before it divides by it. */
 const EPSILON = 2 ** -23;
@@ -32,8 +32,7 @@ function applied(
   rank: number | undefined,
   delta: (W: tf.Tensor) => tf.Tensor,
 ): Change {
-  const { alpha, dora_scale } = torch;
-  const scale = alpha && rank !== undefined ? numberOf(alpha) / rank : 1;
+  const { dora_scale } = torch, scale = scaleAsTold(torch, rank);
   return (W, strength) => {
     const added = tf.mul(like(delta(W), W), scale);
     if (!dora_scale) return tf.mul(added, strength);

@@ -82,3 +82,8 @@ export function has(torch: Torch, ...suffixes: string[]): boolean {
 export function numberOf(tensor: tf.Tensor): number {
   return tensor.dataSync()[0];
 }
+
+/** alpha / rank where both are known, of alpha 0 too; else 1. */
+export function scaleAsTold({ alpha }: Torch, rank: number | undefined): number {
+  return alpha && rank !== undefined ? numberOf(alpha) / rank : 1;
+}
