@@ -1,16 +1,17 @@
 """LyCORIS's and kohya's side of the benches of files: takes one task a line from stdin, answers a line each; see task.ts."""
 
-import json
-import logging
 import os
 import sys
 import time
-from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from lycoris.modules import get_module, make_module
 from lycoris.utils import extract_conv, extract_linear
 from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from theirs import clear_peak, kibibytes, serve  # noqa: E402
 
 
 def pair(task):
@@ -96,55 +97,17 @@ def timed(run, task):
     return {**answer, "ms": best}
 
 
-def kibibytes(line):
-    with open("/proc/self/status") as status:
-        return next(int(row.split()[1]) for row in status if row.startswith(line))
-
-
 def peak(task):
-    """MiB that it takes at most above what the process had; in a fork, so that each begins alike."""
-    if sys.platform != "linux":
-        return {}
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with open("/proc/self/clear_refs", "w") as clear:
-            clear.write("5")
-        before = kibibytes("VmRSS")
-        WORK[task["what"]](task)()
-        os.write(write, json.dumps({"mib": (kibibytes("VmHWM") - before) / 1024}).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as answer:
-        text = answer.read()
-    os.waitpid(child, 0)
-    return json.loads(text or '{"error": "the process ended"}')
+    """MiB that it takes at most above what the process had."""
+    clear_peak()
+    before = kibibytes("VmRSS")
+    made(task)()
+    return {"mib": (kibibytes("VmHWM") - before) / 1024}
 
 
-@torch.no_grad()
-def main():
-    # LyCORIS logs to stdout, which is for answers: from here on that is stderr
-    logging.disable(logging.WARNING)
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    torch.set_num_threads(int(sys.argv[1]))
-    versions = f"torch {torch.__version__}, lycoris-lora {version('lycoris-lora')}"
-    print(json.dumps({"ready": versions}), file=answers, flush=True)
-    name, run = None, None
-    for line in sys.stdin:
-        task = json.loads(line)
-        try:
-            if task.get("memory"):
-                answer = peak(task)
-            else:
-                now = json.dumps({**task, "budget": 0})
-                if now != name:
-                    run = None
-                    name, run = now, WORK[task["what"]](task)
-                answer = timed(run, task)
-        except Exception as error:  # one mode of one case: the others are measured all the same
-            name, answer = None, {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=answers, flush=True)
+def made(task):
+    return WORK[task["what"]](task)
 
 
-main()
+with torch.no_grad():
+    serve(made, timed, peak)

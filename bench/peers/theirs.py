@@ -1,11 +1,8 @@
 """LyCORIS's side of bench/peers: takes one task a line from stdin, answers a line each; see task.ts."""
 
-import json
-import logging
-import os
 import sys
 import time
-from importlib.metadata import version
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +11,9 @@ from lycoris.modules.ia3 import IA3Module
 from lycoris.modules.locon import LoConModule
 from lycoris.modules.loha import LohaModule
 from lycoris.modules.lokr import LokrModule
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from theirs import clear_peak, kibibytes, serve  # noqa: E402
 
 MODULES = {
     "lora": LoConModule,
@@ -142,56 +142,13 @@ def least(run, budget):
     return best * 1e3
 
 
-def kibibytes(line):
-    with open("/proc/self/status") as status:
-        return next(int(row.split()[1]) for row in status if row.startswith(line))
-
-
 def peak(task):
-    """MiB that steps take at most above what the process had; in a fork, so that each begins alike."""
-    if sys.platform != "linux":
-        return {}
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        before, run = kibibytes("VmRSS"), made(task)
-        with open("/proc/self/clear_refs", "w") as clear:
-            clear.write("5")  # the high-water mark falls to what is resident
-        for _ in range(STEPS):
-            run()
-        answer = {"mib": (kibibytes("VmHWM") - before) / 1024, "resident": before / 1024}
-        os.write(write, json.dumps(answer).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as answer:
-        text = answer.read()
-    os.waitpid(child, 0)
-    return json.loads(text or '{"error": "the process ended"}')
+    """MiB that steps take at most above what the process had."""
+    before, run = kibibytes("VmRSS"), made(task)
+    clear_peak()
+    for _ in range(STEPS):
+        run()
+    return {"mib": (kibibytes("VmHWM") - before) / 1024, "resident": before / 1024}
 
 
-def main():
-    # LyCORIS logs to stdout, which is for answers: from here on that is stderr
-    logging.disable(logging.WARNING)
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    torch.set_num_threads(int(sys.argv[1]))
-    versions = f"torch {torch.__version__}, lycoris-lora {version('lycoris-lora')}"
-    print(json.dumps({"ready": versions}), file=answers, flush=True)
-    name, run = None, None
-    for line in sys.stdin:
-        task = json.loads(line)
-        try:
-            if task.get("memory"):
-                answer = peak(task)
-            else:
-                now = json.dumps({**task, "budget": 0})
-                if now != name:
-                    run = None
-                    name, run = now, made(task)
-                answer = {"ms": least(run, task["budget"])}
-        except Exception as error:  # one mode of one case: the others are measured all the same
-            name, answer = None, {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-main()
+serve(made, lambda run, task: {"ms": least(run, task["budget"])}, peak)
