@@ -9,7 +9,13 @@ import { basename, dirname, join } from "node:path";
 import * as tf from "@tensorflow/tfjs";
 import { tidy } from "../tensor/tidy.ts";
 import { toFloat32 } from "./floats.ts";
-import { type CheckpointModule, fromTorch, modelIn, modulesOf } from "./checkpoint_modules.ts";
+import {
+  type CheckpointModule,
+  fromTorch,
+  modelIn,
+  modulesOf,
+  scaleOf,
+} from "./checkpoint_modules.ts";
 import type { Model } from "./names.ts";
 import { release } from "./release.ts";
 import { open, type TensorFile, type TensorSlot, type TensorView } from "./safetensors.ts";
@@ -204,12 +210,19 @@ async function readValues(
 /**
  * A module's kernel in this library's layout: `[...k, I/G, O]`, of a normalization `[C]`, as float32.
  *
- * @throws {TypeError} for a dtype that holds no single real numbers
+ * @throws {TypeError} for a dtype that holds no single real numbers, or numbers with a scale beside them
  */
 export async function readKernel(
   checkpoint: Checkpoint,
   module: CheckpointModule,
 ): Promise<tf.Tensor> {
+  const scaled = scaleOf(checkpoint.tensors, module);
+  if (scaled) {
+    throw new TypeError(
+      `Cannot read "${module.weight}" as its numbers must be the weights: ` +
+        `current "${scaled}" scales them, convert the checkpoint to one without scales first`,
+    );
+  }
   const values = await readValues(checkpoint, module.weight, module.third);
   return tidy(() => fromTorch(module, values));
 }

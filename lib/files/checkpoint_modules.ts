@@ -151,6 +151,17 @@ export function modelIn(modules: ReadonlyMap<string, CheckpointModule>): Model {
   return { family, modules: names };
 }
 
+/** Names beside `weight` of what quantized weights are multiplied by: ComfyUI's, compressed-tensors', DeepSeek's. */
+const SCALES = ["scale_weight", "weight_scale", "weight_scale_inv"];
+
+/** The key of a tensor by which a module's stored numbers are multiplied before they are its weights, if there is one. */
+export function scaleOf(
+  tensors: ReadonlyMap<string, unknown>,
+  { weight }: Pick<CheckpointModule, "weight">,
+): string | undefined {
+  return SCALES.map((name) => weight.replace(/(weight)?$/, name)).find((key) => tensors.has(key));
+}
+
 /** A kernel from a module's stored numbers. */
 export function fromTorch(module: CheckpointModule, values: Float32Array): tf.Tensor {
   const { shape } = module;

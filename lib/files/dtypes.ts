@@ -41,3 +41,13 @@ export function byteLength(dtype: Dtype, shape: readonly number[]): number {
   const isLength = (length: number) => Number.isSafeInteger(length) && length >= 0;
   return shape.every(isLength) ? shape.reduce(times, DTYPES[dtype]) / 8 : NaN;
 }
+
+/** Half a unit in the last place as a share of the number, of how checkpoints store weights; F64 is read as float32. */
+export const HALF_UNIT: { readonly [dtype in Dtype]?: number } = {
+  F64: 2 ** -24,
+  F32: 2 ** -24,
+  F16: 2 ** -11,
+  BF16: 2 ** -8,
+  F8_E4M3: 2 ** -4,
+  F8_E5M2: 2 ** -3,
+};

@@ -2,8 +2,9 @@
  * Stored elements to and from float32, for the dtypes that weight files are made of.
  *
  * Narrowing rounds to the nearest value and ties to even, as IEEE 754 and PyTorch do: what is too
- * large becomes infinite, what is too small subnormal and then zero; signs and NaNs stay. Bytes are
- * little-endian, as is every machine that runs Deno or Bun, and need not be aligned.
+ * large becomes infinite (448 in E4M3, which has no infinity, as in PyTorch 2.13), what is too small
+ * subnormal and then zero; signs and NaNs stay. Bytes are little-endian, as is every machine that
+ * runs Deno or Bun, and need not be aligned.
  */
 import type { Dtype } from "./dtypes.ts";
 
@@ -39,6 +40,8 @@ const WRITERS: { readonly [dtype in Dtype]?: (values: Float32Array) => ArrayBuff
   F32: (values) => new Float32Array(values),
   BF16: (values) => narrowBrain(bitsOf(values)),
   F16: (values) => narrowHalf(bitsOf(values)),
+  F8_E5M2: (values) => narrowByte(bitsOf(values), 5, 2),
+  F8_E4M3: (values) => narrowByte(bitsOf(values), 4, 3),
 };
 
 /**
@@ -153,19 +156,40 @@ function narrowBrain(bits: Uint32Array): Uint16Array {
   return brain;
 }
 
+/**
+ * The bits of the nearest float with so many of exponent and mantissa, of a float32 without its sign.
+ *
+ * The bias 127 becomes 2^(E − 1) − 1; below the least normal number, steps are 2^(1 − bias − M) where float32's are
+ * 2^(e − 150). A carry into the exponent is the next number; the exponent may exceed what E bits can hold.
+ */
+function nearest(size: number, E: number, M: number): number {
+  const bias = (1 << (E - 1)) - 1, cut = 23 - M;
+  if (size < (128 - bias) << 23) {
+    const shift = 151 - bias - M - (size >>> 23), m = (size & 0x7fffff) | 0x800000;
+    return shift > 24 ? 0 : (m + (1 << (shift - 1)) - 1 + ((m >>> shift) & 1)) >>> shift;
+  }
+  return (size - ((127 - bias) << 23) + (1 << (cut - 1)) - 1 + ((size >>> cut) & 1)) >>> cut;
+}
+
 function narrowHalf(bits: Uint32Array): Uint16Array {
   const half = new Uint16Array(bits.length);
   for (let i = 0; i < bits.length; i++) {
     const b = bits[i], size = b & 0x7fffffff;
-    let h;
-    if (size < 0x38800000) { // below 2^−14 halves are multiples of 2^−24: float32's are 2^(e − 150)
-      const e = size >>> 23, shift = 126 - e, m = (size & 0x7fffff) | 0x800000;
-      h = e < 102 ? 0 : (m + (1 << (shift - 1)) - 1 + ((m >>> shift) & 1)) >>> shift;
-    } else if (size < 0x47800000) { // below 2^16: bias 127 becomes 15, a carry may reach infinity
-      h = (size - (112 << 23) + 0xfff + ((size >>> 13) & 1)) >>> 13;
-    } else if (size <= 0x7f800000) h = 0x7c00;
-    else h = Math.max(0x7c00 | ((size >>> 13) & 0x3ff), 0x7c01);
+    const h = size > 0x7f800000
+      ? Math.max(0x7c00 | ((size >>> 13) & 0x3ff), 0x7c01)
+      : Math.min(nearest(size, 5, 10), 0x7c00);
     half[i] = ((b >>> 16) & 0x8000) | h;
   }
   return half;
+}
+
+/** E4M3 has numbers where E5M2 has infinity, and ends at 448, all bits but the last; all bits are NaN. */
+function narrowByte(bits: Uint32Array, E: 4 | 5, M: 3 | 2): Uint8Array {
+  const bytes = new Uint8Array(bits.length), most = E === 4 ? 0x7e : 0x7c;
+  for (let i = 0; i < bits.length; i++) {
+    const b = bits[i], size = b & 0x7fffffff;
+    const small = size > 0x7f800000 ? 0x7f : Math.min(nearest(size, E, M), most);
+    bytes[i] = ((b >>> 24) & 0x80) | small;
+  }
+  return bytes;
 }

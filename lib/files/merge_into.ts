@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import * as backups from "./backup.ts";
 import { type Checkpoint, type CheckpointFile, openCheckpoint } from "./checkpoint.ts";
 import { writeCheckpoint } from "./checkpoint_write.ts";
+import { HALF_UNIT } from "./dtypes.ts";
 import { type MergePart, type Note, type Plan, planMerge } from "./merge_plan.ts";
 import { changedTensor, type Way } from "./merge_values.ts";
 import type { Place } from "./source.ts";
@@ -116,11 +117,16 @@ function changesOf(
  * that no part changes are copied byte for byte. Order, metadata and form (one file, shards, a pipeline's folder) stay;
  * hashes among the metadata are made right, and `lowrank.merged` tells what was merged.
  *
+ * A number too large for its dtype is refused, in E4M3 too, where PyTorch would write 448: a merge that clips is another
+ * than was asked for. F8 keeps 4 or 3 bits of a number, so that what changes one by less than 1/32 of it (E5M2: 1/16) leaves
+ * it as it was: a base of 16 bits takes in far more.
+ *
  * @param base see `openCheckpoint`
  * @param output replaced if it is there, at once; it may be the base itself
  * @throws {RangeError} for adapters that the checkpoint has no place for, unless `skipMissing`; for numbers that are not
  * finite
- * @throws {TypeError} for an adapter that does not fit its module, or a weight that is not F32, F16 or BF16
+ * @throws {TypeError} for an adapter that does not fit its module, or a weight that is not F32, F16, BF16 or F8, or F8
+ * with a scale beside it
  *
  * @example
  * ```ts
@@ -198,9 +204,6 @@ export interface UnmergedFrom {
   error?: { share: number; tensor: string };
 }
 
-/** Half a unit in the last place, as a share of the number. */
-const HALF_UNIT: Record<string, number> = { F32: 2 ** -24, F16: 2 ** -11, BF16: 2 ** -8 };
-
 const sameNote = (a: Note, b: Note) =>
   a.strength === b.strength && a.textEncoder === b.textEncoder && a.blocks === b.blocks;
 
@@ -271,8 +274,9 @@ export async function unmergeFrom(
   let error = { share: 0, tensor: "" };
   const steps = parts.length; // each rounds to float32
   const changes = changesOf(checkpoint, plan, "unmerge", (tensor, { before, after }) => {
-    const unit = HALF_UNIT[checkpoint.tensors.get(tensor)!.dtype];
-    const share = (unit + steps * HALF_UNIT.F32) * (Math.max(before, after) + after) / (after || 1);
+    const unit = HALF_UNIT[checkpoint.tensors.get(tensor)!.dtype]!;
+    const off = unit + steps * HALF_UNIT.F32!;
+    const share = off * (Math.max(before, after) + after) / (after || 1);
     if (share > error.share) error = { share, tensor };
   });
   if (!dryRun) {

@@ -8,7 +8,7 @@ import { rowOf } from "../algorithms/table.ts";
 import { tidy } from "../tensor/tidy.ts";
 import { adaptersOf, type ModuleFile, openModules, type OpenOptions } from "./adapter_modules.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import type { CheckpointModule } from "./checkpoint_modules.ts";
+import { type CheckpointModule, scaleOf } from "./checkpoint_modules.ts";
 import type { Dtype } from "./dtypes.ts";
 import { lookup } from "./names.ts";
 import { pathOf, type Place, urlOf } from "./source.ts";
@@ -61,7 +61,7 @@ export interface Note {
 }
 
 /** Dtypes that merged weights are rounded to. */
-const ROUNDED: readonly Dtype[] = ["F32", "F16", "BF16"];
+const ROUNDED: readonly Dtype[] = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"];
 
 /** kohya's suffixes of a difference that is stored whole; no dialect lays them out in another way. */
 const DIFFERENCES = ["diff", "w_norm"];
@@ -120,6 +120,14 @@ function check(
       TypeError,
       `weights are rounded to ${ROUNDED.join(", ")}`,
       `dtype of "${key}" is ${dtype}, convert the checkpoint to one of them first`,
+    );
+  }
+  const scaled = scaleOf(tensors, module);
+  if (scaled) {
+    refuse(
+      TypeError,
+      `the numbers of "${module.weight}" must be its weights`,
+      `"${scaled}" scales them, convert the checkpoint to one without scales first`,
     );
   }
 }

@@ -25,8 +25,12 @@ export interface Changed {
   largest: { before: number; after: number };
 }
 
-/** The largest number that each dtype rounds to a finite one. */
-const LARGEST: Partial<Record<Dtype, number>> = { F16: 65519 };
+/** The largest whole number that each dtype rounds to one that it has. */
+const LARGEST: Partial<Record<Dtype, number>> = {
+  F16: 65519,
+  F8_E4M3: 464, // a tie, whose even side is 448
+  F8_E5M2: 61439,
+};
 
 /** Numbers that are decoded and encoded at a time. */
 const PIECE = 2 ** 16;

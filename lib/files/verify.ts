@@ -6,7 +6,7 @@ import { rowOf } from "../algorithms/table.ts";
 import { adaptersOf, openModules, type OpenOptions } from "./adapter_modules.ts";
 import { type Checkpoint, openCheckpoint, readKernel } from "./checkpoint.ts";
 import type { CheckpointModule } from "./checkpoint_modules.ts";
-import type { Dtype } from "./dtypes.ts";
+import { type Dtype, HALF_UNIT } from "./dtypes.ts";
 import { rename } from "./names.ts";
 import type { Place } from "./source.ts";
 
@@ -51,16 +51,6 @@ export interface VerifyOptions extends OpenOptions {
   /** told of every module that is done, of so many */
   onModule?: (done: number, all: number) => void;
 }
-
-/** Half a unit in the last place, relative, of how checkpoints store numbers. */
-const ROUNDING: { readonly [dtype in Dtype]?: number } = {
-  F64: 2 ** -24,
-  F32: 2 ** -24,
-  F16: 2 ** -11,
-  BF16: 2 ** -8,
-  F8_E4M3: 2 ** -4,
-  F8_E5M2: 2 ** -3,
-};
 
 /** How many standard deviations are no chance. */
 const CLEAR = 6;
@@ -168,7 +158,7 @@ async function layer(
     const base = await readKernel(...before);
     try {
       const fitted = strengthOf(adapter, base, W);
-      const unit = (dtype: Dtype) => ROUNDING[dtype] ?? 0;
+      const unit = (dtype: Dtype) => HALF_UNIT[dtype] ?? 0;
       // rounding moves a number by up to u |w|, evenly: u² w² / 3
       const stored = energyOf(W) * (unit(module.dtype) ** 2 + unit(before[1].dtype) ** 2) / 3;
       return { fitted, stored };

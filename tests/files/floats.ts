@@ -97,6 +97,25 @@ widening.run();
 
 const narrowing = suite("fromFloat32()");
 
+const every8 = Uint8Array.from({ length: 256 }, (_, bits) => bits);
+
+for (const [dtype, nans] of [["F8_E4M3", 2], ["F8_E5M2", 6]] as const) {
+  narrowing(`gives back all 256 values of ${dtype}, NaNs as one`, () => {
+    const values = toFloat32(dtype, every8), back = fromFloat32(dtype, values);
+    assert.is(values.filter(Number.isNaN).length, nans);
+    assert.equal([...back], [...every8].map((b, i) => isNaN(values[i]) ? b | 0x7f : b));
+  });
+
+  narrowing(`rounds to the nearest ${dtype} and ties to even, between all neighbours`, () => {
+    const sizes = toFloat32(dtype, every8.subarray(0, 128)).filter(Number.isFinite);
+    for (const [b, size] of sizes.subarray(0, -1).entries()) {
+      const middle = (size + sizes[b + 1]) / 2, near = middle * 2 ** -20;
+      const values = Float32Array.of(middle - near, middle, middle + near);
+      assert.equal([...fromFloat32(dtype, values)], [b, b % 2 === 0 ? b : b + 1, b + 1]);
+    }
+  });
+}
+
 for (const dtype of ["F16", "BF16"] as const) {
   narrowing(`gives back all 65536 values of ${dtype}, NaNs bit by bit`, () => {
     const back = bits16(fromFloat32(dtype, toFloat32(dtype, bytesOf(every16))));
@@ -192,8 +211,42 @@ narrowing("converts part of an array only", () => {
   }
 });
 
+/** `torch.tensor(value).to(dtype).view(torch.uint8)`, torch 2.13: of float8_e4m3fn, and of float8_e5m2. */
+const TORCH: [value: number, e4m3: number, e5m2: number][] = [
+  [-0, 0x80, 0x80],
+  [1, 0x38, 0x3c],
+  [17, 0x58, 0x4c], // ties in E4M3: down, and up
+  [19, 0x5a, 0x4d],
+  [-448, 0xfe, 0xdf],
+  [464, 0x7e, 0x5f],
+  [480, 0x7e, 0x60], // a tie in E5M2
+  [1e4, 0x7e, 0x71],
+  [57344, 0x7e, 0x7b],
+  [61439, 0x7e, 0x7b],
+  [61440, 0x7e, 0x7c],
+  [-1e30, 0xfe, 0xfc],
+  [Infinity, 0x7e, 0x7c],
+  [-Infinity, 0xfe, 0xfc],
+  [NaN, 0x7f, 0x7f],
+  [2 ** -6, 0x08, 0x24], // E4M3's least normal number
+  [3 * 2 ** -10, 0x02, 0x1a], // a tie of its subnormals
+  [2 ** -10, 0x00, 0x14],
+  [2 ** -10 + 2 ** -33, 0x01, 0x14],
+  [2 ** -14, 0x00, 0x04], // E5M2's
+  [3 * 2 ** -17, 0x00, 0x02],
+  [2 ** -17, 0x00, 0x00],
+  [-(2 ** -17 + 2 ** -40), 0x80, 0x81],
+];
+
+narrowing("rounds to F8 as torch does: E4M3 ends at 448, E5M2 at infinity", () => {
+  for (const [value, e4m3, e5m2] of TORCH) {
+    const told = (dtype: Dtype) => fromFloat32(dtype, Float32Array.of(value))[0];
+    assert.equal([told("F8_E4M3"), told("F8_E5M2")], [e4m3, e5m2], String(value));
+  }
+});
+
 narrowing("refuses dtypes that are not written", () => {
-  assert.throws(() => fromFloat32("F8_E4M3", new Float32Array(1)), /must be one of .*BF16/);
+  assert.throws(() => fromFloat32("F8_E8M0", new Float32Array(1)), /must be one of .*BF16/);
 });
 
 narrowing.run();

@@ -27,9 +27,8 @@ function checkpoint(rows: Row[], metadata: Record<string, string> = {}): Uint8Ar
   const { bytes: header } = writeHeader(tensors, metadata, "given");
   const prefix = new Uint8Array(BigUint64Array.of(BigInt(header.length)).buffer);
   const data = rows.map(([name, dtype, shape, numbers]) => {
-    const length = shape.reduce((a, b) => a * b, 1);
     const own = Float32Array.from(numbers ?? values(shape, name.length), (x) => Math.fround(x));
-    return dtype.startsWith("F8") ? new Uint8Array(length) : fromFloat32(dtype, own);
+    return fromFloat32(dtype, own);
   });
   return new Uint8Array(Buffer.concat([prefix, header, ...data]));
 }
@@ -51,7 +50,7 @@ const into = suite("mergeInto()");
 leakless(into);
 const at = folderOf(into);
 
-for (const dtype of ["F32", "F16", "BF16"] as const) {
+for (const dtype of ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"] as const) {
   into(`rounds W + s · scale · ΔW once to ${dtype}`, async () => {
     const W = [1, 0.001, -3, 100, 1e-7, 33.3],
       base = at(`${dtype}.safetensors`),
@@ -202,8 +201,11 @@ into("refuses what it cannot do, and leaves what is there", async () => {
   const base = at("plain.safetensors"), out = at("kept.safetensors");
   const rows: Row[] = [
     ["a.weight", "F32", [2, 3]],
-    ["f8.weight", "F8_E4M3", [2, 3]],
+    ["i8.weight", "I8", [2, 3], Array(6).fill(1)],
+    ["scaled.weight", "F8_E4M3", [2, 3]],
+    ["scaled.scale_weight", "F32", []],
     ["f16.weight", "F16", [2, 3]],
+    ["f8.weight", "F8_E4M3", [2, 3], Array(6).fill(448)],
   ];
   await writeFile(base, checkpoint(rows));
   await writeFile(out, "old");
@@ -216,9 +218,11 @@ into("refuses what it cannot do, and leaves what is there", async () => {
     [wide, /^Cannot merge "a" as "a\.weight" has a kernel 3×2: current lora is for 4×2/],
     [full, /^Cannot merge "a" as "a\.weight" must have a bias beside it/],
     [
-      { f8: exact() },
-      /weights are rounded to F32, F16, BF16: current dtype of "f8\.weight" is F8_E4M3/,
+      { i8: exact() },
+      /weights are rounded to F32, .* F8_E5M2: current dtype of "i8\.weight" is I8/,
     ],
+    [{ scaled: exact() }, /"scaled\.weight" must be its weights: current "scaled\.scale_weight" /],
+    [{ f8: huge }, /^Cannot write "f8\.weight" as its numbers must be finite in F8_E4M3/],
     [{ f16: huge }, /^Cannot write "f16\.weight" as its numbers must be finite in F16/],
     [
       { a: none },
@@ -311,7 +315,7 @@ const from = suite("unmergeFrom()");
 leakless(from);
 const beside = folderOf(from);
 
-for (const dtype of ["F32", "F16", "BF16"] as const) {
+for (const dtype of ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"] as const) {
   from(`subtracts from ${dtype}, off by no more than it says`, async () => {
     const base = beside(`${dtype}.safetensors`), merged = `${base}.merged`, out = `${base}.out`;
     const rows: Row[] = [["c.weight", dtype, [8, 4, 3, 3]], ["d.weight", dtype, [6, 5]], [
@@ -345,9 +349,20 @@ for (const dtype of ["F32", "F16", "BF16"] as const) {
       const off = distance(toFloat32(dtype, b.tensors.get(name)!.bytes), toFloat32(dtype, bytes));
       assert.ok(off <= error!.share, `${name} is off by ${off}, told ${error!.share}`);
     }
-    assert.ok(error!.share < { F32: 1e-6, F16: 4e-3, BF16: 4e-2 }[dtype]);
+    const most = { F32: 1e-6, F16: 4e-3, BF16: 4e-2, F8_E4M3: 0.5, F8_E5M2: 1 };
+    assert.ok(error!.share < most[dtype]);
   });
 }
+
+from("gives every byte of F8 back with a backup", async () => {
+  const base = beside("f8.safetensors"), out = `${base}.out`, backup = `${base}.backup`;
+  await writeFile(base, checkpoint([["a.weight", "F8_E5M2", [2, 3]], ["b", "F8_E4M3", [5]]]));
+  const place = await saved(beside("one.safetensors"), { a: exact() });
+  await mergeInto(base, [{ place }], out, { backup });
+  assert.not.equal(await readFile(out), await readFile(base));
+  await unmergeFrom(out, [], out, { backup });
+  assert.equal(await readFile(out), await readFile(base));
+});
 
 from("gives every byte back with a backup, of any algorithm", async () => {
   const base = beside("any.safetensors"), merged = `${base}.merged`, out = `${base}.out`;
