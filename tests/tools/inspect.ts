@@ -3,6 +3,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import type { Adapter } from "../../lib/adapter/adapter.ts";
 import { save } from "../../lib/files/adapters.ts";
+import type { Inspection } from "../../lib/files/inspect.ts";
 import { leakless } from "../support/close.ts";
 import { lowrank } from "../support/command.ts";
 import { folderOf } from "../support/folder.ts";
@@ -32,6 +33,29 @@ inspect("tells what is in a file, for people and as JSON", async () => {
   assert.is(found.layers.length, 2);
   assert.ok(found.layers.every((layer: Record<string, unknown>) => !("spectrum" in layer)));
 });
+
+inspect(
+  "tells as many singular values as are asked for, of layers that take long too",
+  async () => {
+    const many = at("many.safetensors");
+    await save(many, new Map([...adapters(), ["wide", trained(["full", 0, {}], [240, 240])]]));
+    const counts = async (...words: string[]) => {
+      const { out } = await lowrank("inspect", many, "--json", ...words);
+      const { layers } = JSON.parse(out) as Inspection;
+      return Object.fromEntries(
+        layers.map(({ name, spectrum }) => [name, spectrum?.largest.length]),
+      );
+    };
+    assert.equal(await counts(), { conv: 3, fc: 9, wide: undefined });
+    assert.equal(await counts("--spectra", "2"), { conv: 2, fc: 2, wide: 2 });
+    assert.equal(await counts("--spectra", "all"), { conv: 3, fc: 9, wide: 240 });
+    assert.match(
+      (await lowrank("inspect", many)).out,
+      /as those take long: 1; --spectra all/,
+    );
+    assert.is((await lowrank("inspect", many, "--spectra", "0")).code, 2);
+  },
+);
 
 inspect("draws norms and spectra", async () => {
   const [norms, spectra] = [at("norms.svg"), at("spectra.svg")];
