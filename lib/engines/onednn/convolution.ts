@@ -32,14 +32,21 @@ function rowMajor(shape: Shape): number[] {
   return shape.map((_, axis) => size(shape.slice(axis + 1)));
 }
 
-/** `[N, ...space, C]` as oneDNN's `[N, C, ...space]`, by its strides. */
-function activation(dnnl: Dnnl, batch: number, lengths: Shape, channels: number): number {
-  const [N, ...rest] = rowMajor([batch, ...lengths, channels]);
-  return dnnl.memory([batch, channels, ...lengths], [N, 1, ...rest.slice(0, -1)]);
+/** Memory as oneDNN names its axes: in our layout, and in any. */
+interface Layouts {
+  ours: number;
+  any: number;
 }
 
-/** `[...k, I/G, O]` as oneDNN's `[O, I, ...k]`, or `[G, O/G, I/G, ...k]`: our layout, and any. */
-function weights(dnnl: Dnnl, filter: Shape, groups: number): { ours: number; any: number } {
+/** `[N, ...space, C]` as oneDNN's `[N, C, ...space]`, by its strides. */
+function activation(dnnl: Dnnl, batch: number, lengths: Shape, channels: number): Layouts {
+  const [N, ...rest] = rowMajor([batch, ...lengths, channels]);
+  const own = [batch, channels, ...lengths];
+  return { ours: dnnl.memory(own, [N, 1, ...rest.slice(0, -1)]), any: dnnl.memory(own) };
+}
+
+/** `[...k, I/G, O]` as oneDNN's `[O, I, ...k]`, or `[G, O/G, I/G, ...k]`. */
+function weights(dnnl: Dnnl, filter: Shape, groups: number): Layouts {
   const [inputs, outputs] = filter.slice(-2), each = outputs / groups;
   const [inner, outer, ...taps] = rowMajor(filter).reverse();
   const lengths = [each, inputs, ...space(filter)], strides = [inner, outer, ...taps.reverse()];
@@ -60,7 +67,7 @@ function describe(
   const [inputs, outputs] = filter.slice(-2);
   const x = activation(dnnl, batch, axes.map(({ input }) => input), inputs * groups);
   const y = activation(dnnl, batch, axes.map(({ output }) => output), outputs);
-  const { ours, any } = weights(dnnl, filter, groups);
+  const W = weights(dnnl, filter, groups);
   const bias = more.bias ? dnnl.memory([outputs], [1]) : 0;
   const moves = [
     dims(axes.map(({ stride }) => stride)),
@@ -74,36 +81,46 @@ function describe(
     ),
   ];
   const attributes = more.activation && dnnl.attributes(more.activation);
-  const hint = dnnl.describe("convolution", [FORWARD, DIRECT, x, any, bias, y, ...moves], {
-    attributes,
-  });
+  const hint = dnnl.describe("convolution", [
+    FORWARD,
+    DIRECT,
+    x.ours,
+    W.any,
+    bias,
+    y.ours,
+    ...moves,
+  ], { attributes });
   if (direction === "forward") {
     return {
       description: hint,
       operands: [
-        { argument: ARGUMENT.source, memory: x },
-        { argument: ARGUMENT.weights, memory: ours, choice: CHOICE.weights },
-        { argument: ARGUMENT.destination, memory: y },
+        { argument: ARGUMENT.source, memory: x.ours },
+        { argument: ARGUMENT.weights, memory: W.ours, choice: CHOICE.weights },
+        { argument: ARGUMENT.destination, memory: y.ours },
         ...(more.bias ? [{ argument: ARGUMENT.bias, memory: bias }] : []),
       ],
     };
   }
   if (direction === "input") {
+    const layouts = [x.ours, W.any, y.ours];
     return {
-      description: dnnl.describe("convolutionInput", [DIRECT, x, any, y, ...moves], { hint }),
+      description: dnnl.describe("convolutionInput", [DIRECT, ...layouts, ...moves], { hint }),
       operands: [
-        { argument: GRADIENT.source, memory: x },
-        { argument: ARGUMENT.weights, memory: ours, choice: CHOICE.weights },
-        { argument: GRADIENT.destination, memory: y },
+        { argument: GRADIENT.source, memory: x.ours },
+        { argument: ARGUMENT.weights, memory: W.ours, choice: CHOICE.weights },
+        { argument: GRADIENT.destination, memory: y.ours },
       ],
     };
   }
+  // a wide kernel's gradient takes half the time, copies counted, where oneDNN may arrange the activations too
+  const layout = size(space(filter)) > 1 ? "any" : "ours";
+  const layouts = [x[layout], W.any, 0, y[layout]];
   return {
-    description: dnnl.describe("convolutionFilter", [DIRECT, x, any, 0, y, ...moves], { hint }),
+    description: dnnl.describe("convolutionFilter", [DIRECT, ...layouts, ...moves], { hint }),
     operands: [
-      { argument: ARGUMENT.source, memory: x },
-      { argument: GRADIENT.weights, memory: ours, choice: CHOICE.weightsGradient, written: true },
-      { argument: GRADIENT.destination, memory: y },
+      { argument: ARGUMENT.source, memory: x.ours, choice: CHOICE.source },
+      { argument: GRADIENT.weights, memory: W.ours, choice: CHOICE.weightsGradient, written: true },
+      { argument: GRADIENT.destination, memory: y.ours, choice: CHOICE.destinationGradient },
     ],
   };
 }

@@ -7,7 +7,7 @@ import type { Library } from "./library.ts";
 export interface Operand {
   argument: number;
   memory: number;
-  /** the query for the layout which oneDNN prefers, for the one argument where it may choose */
+  /** the query for the layout which oneDNN prefers, where it may choose */
   choice?: number;
   /** whether the primitive writes it */
   written?: boolean;
@@ -20,7 +20,12 @@ export const ARGUMENT = { source: 1, destination: 17, weights: 33, bias: 41 } as
 /** `DNNL_ARG_DIFF_*`. */
 export const GRADIENT = { source: 129, destination: 145, weights: 161 } as const;
 /** `dnnl_query_*_md`. */
-export const CHOICE = { weights: 131, weightsGradient: 132 } as const;
+export const CHOICE = {
+  source: 129,
+  weights: 131,
+  weightsGradient: 132,
+  destinationGradient: 134,
+} as const;
 
 /** A primitive with its memories; the addresses are given each time it runs. */
 interface Primitive {
@@ -28,7 +33,9 @@ interface Primitive {
   list: BigUint64Array;
   /** one an operand, in order */
   memories: number[];
-  reorder?: Reorder;
+  reorders: Reorder[];
+  /** what the arguments in oneDNN's own layouts take */
+  bytes: number;
 }
 
 /** A copy between our layout and oneDNN's, before the primitive runs, or after where it writes. */
@@ -36,7 +43,8 @@ interface Reorder {
   handle: number;
   list: BigUint64Array;
   memory: number;
-  bytes: number;
+  /** where its copy begins among those of the primitive, in bytes */
+  start: number;
   after: boolean;
 }
 
@@ -63,6 +71,9 @@ const CAPACITY = 1024;
 /** Bytes; a line of the cache, and the widest vector. */
 const ALIGNMENT = 64;
 
+/** The next multiple of the alignment. */
+const aligned = (bytes: number) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+
 /** `dnnl_exec_arg_t[]`: an int and a pointer, 16 bytes each. */
 function pairs(...entries: [argument: number, memory: number][]): BigUint64Array {
   return BigUint64Array.from(entries.flat().map(BigInt));
@@ -78,12 +89,12 @@ export function primitives({ dnnl, ffi, threads }: Library, capacity = CAPACITY)
   const { functions, engine, stream } = dnnl;
   const kept = new Map<string, Primitive>();
 
-  // where the argument in oneDNN's own layout lies during a run: the same place for all primitives
+  // where the arguments in oneDNN's own layouts lie during a run: the same place for all primitives
   let scratch = new Uint8Array(0), start = 0;
   function reserve(bytes: number): number {
     if (scratch.length < bytes + ALIGNMENT) {
       scratch = new Uint8Array(bytes + ALIGNMENT);
-      start = Math.ceil(ffi.address(scratch) / ALIGNMENT) * ALIGNMENT;
+      start = aligned(ffi.address(scratch));
     }
     return start;
   }
@@ -94,35 +105,35 @@ export function primitives({ dnnl, ffi, threads }: Library, capacity = CAPACITY)
     const entries = operands.map(({ argument }, index) =>
       [argument, memories[index]] as [number, number]
     );
-    const free = operands.findIndex(({ choice }) => choice !== undefined);
-    let reorder: Reorder | undefined;
-    if (free >= 0) {
-      const { memory: ours, choice, written = false } = operands[free];
-      const theirs = Number(functions.dnnl_primitive_desc_query_md(description, choice!, 0));
-      if (!functions.dnnl_memory_desc_equal(ours, theirs)) {
-        const inner = memory(theirs), outer = memories[free];
-        const [from, to] = written ? [theirs, ours] : [ours, theirs];
-        reorder = {
-          handle: dnnl.create("dnnl_primitive_create", dnnl.reorder(from, to)),
-          list: pairs(
-            [ARGUMENT.source, written ? inner : outer],
-            [ARGUMENT.destination, written ? outer : inner],
-          ),
-          memory: inner,
-          bytes: Number(functions.dnnl_memory_desc_get_size(theirs)),
-          after: written,
-        };
-        entries[free][1] = inner;
-      }
-    }
+    const reorders: Reorder[] = [];
+    let bytes = 0;
+    operands.forEach(({ memory: ours, choice, written = false }, index) => {
+      if (choice === undefined) return;
+      const theirs = Number(functions.dnnl_primitive_desc_query_md(description, choice, 0));
+      if (functions.dnnl_memory_desc_equal(ours, theirs)) return;
+      const inner = memory(theirs), outer = memories[index];
+      const [from, to] = written ? [theirs, ours] : [ours, theirs];
+      reorders.push({
+        handle: dnnl.create("dnnl_primitive_create", dnnl.reorder(from, to)),
+        list: pairs(
+          [ARGUMENT.source, written ? inner : outer],
+          [ARGUMENT.destination, written ? outer : inner],
+        ),
+        memory: inner,
+        start: bytes,
+        after: written,
+      });
+      entries[index][1] = inner;
+      bytes += aligned(Number(functions.dnnl_memory_desc_get_size(theirs)));
+    });
     const handle = dnnl.create("dnnl_primitive_create", description);
-    return { handle, list: pairs(...entries), memories, reorder };
+    return { handle, list: pairs(...entries), memories, reorders, bytes };
   }
 
-  function destroy({ handle, memories, reorder }: Primitive): void {
+  function destroy({ handle, memories, reorders }: Primitive): void {
     functions.dnnl_primitive_destroy(handle);
-    if (reorder) functions.dnnl_primitive_destroy(reorder.handle);
-    for (const memory of [...memories, ...(reorder ? [reorder.memory] : [])]) {
+    for (const { handle } of reorders) functions.dnnl_primitive_destroy(handle);
+    for (const memory of [...memories, ...reorders.map(({ memory }) => memory)]) {
       functions.dnnl_memory_destroy(memory);
     }
   }
@@ -154,16 +165,20 @@ export function primitives({ dnnl, ffi, threads }: Library, capacity = CAPACITY)
     }
   }
 
-  function compute({ memories, reorder, ...own }: Primitive, addresses: readonly number[]): void {
+  function compute(primitive: Primitive, addresses: readonly number[]): void {
+    const { memories, reorders } = primitive;
     for (let i = 0; i < memories.length; i++) {
       functions.dnnl_memory_set_data_handle(memories[i], addresses[i]);
     }
-    if (reorder) {
-      functions.dnnl_memory_set_data_handle(reorder.memory, reserve(reorder.bytes));
-      if (!reorder.after) execute(reorder);
+    if (reorders.length > 0) {
+      const scratch = reserve(primitive.bytes);
+      for (const { memory, start } of reorders) {
+        functions.dnnl_memory_set_data_handle(memory, scratch + start);
+      }
     }
-    execute(own);
-    if (reorder?.after) execute(reorder);
+    for (const reorder of reorders) if (!reorder.after) execute(reorder);
+    execute(primitive);
+    for (const reorder of reorders) if (reorder.after) execute(reorder);
     functions.dnnl_stream_wait(stream);
   }
 

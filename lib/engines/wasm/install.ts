@@ -12,6 +12,7 @@ import { product } from "./product.ts";
 import { cast, identity } from "./reference.ts";
 import { segmentSum } from "./segments.ts";
 import { mean, sum } from "./sum.ts";
+import { tile } from "./tile.ts";
 
 /** A kernel; where the backend has one of that name already, it is there to fall back on. */
 type Kernel = (
@@ -36,6 +37,7 @@ const KERNELS: Record<string, Kernel> = {
   MaxPoolGrad: maxPoolGradient,
   Mean: mean,
   Sum: sum,
+  Tile: tile,
   UnsortedSegmentSum: segmentSum,
 };
 
