@@ -13,7 +13,7 @@ import { fits, PLACES, RANKS, type Way, WAYS } from "../support/cases.ts";
 import { type Child, child } from "./child.ts";
 import { checkEnvironment, python } from "./environment.ts";
 import { markdown } from "./markdown.ts";
-import { type Row, targets } from "./targets.ts";
+import { comparedWithBase, type Row, targets } from "./targets.ts";
 import type { Task } from "./task.ts";
 
 const HELP = `Times this library's training steps beside LyCORIS's on torch.
@@ -96,7 +96,8 @@ async function rowOf(one: Case, { ours, theirs, fresh, forks }: Sides): Promise<
   const { name, place, way, rank } = one, task = { place, way, rank };
   const rounds = Number(values.rounds), budget = values.quick ? 60 : Number(values.budget);
   const all = modes(one), best = all.map(() => Infinity);
-  let own = Infinity;
+  const beside = comparedWithBase(one) ? { ...task, way: WAYS[0], rank: 0 } : undefined;
+  let own = Infinity, base = Infinity;
   const number = (value: number | undefined, error: string | undefined) => {
     if (value !== undefined) return value;
     throw new Error(`Cannot time ${name}, ${way.name} as it must run: ${error}`);
@@ -104,6 +105,10 @@ async function rowOf(one: Case, { ours, theirs, fresh, forks }: Sides): Promise<
   for (let round = 0; round < rounds; round++) {
     const { ms, error } = await ours.ask({ ...task, budget });
     own = Math.min(own, number(ms, error));
+    if (beside) {
+      const { ms, error } = await ours.ask({ ...beside, budget });
+      base = Math.min(base, number(ms, error));
+    }
     for (const [i, mode] of all.entries()) {
       const { ms, error } = await theirs.ask({ ...task, ...mode, budget });
       best[i] = Math.min(best[i], number(ms, error));
@@ -116,6 +121,7 @@ async function rowOf(one: Case, { ours, theirs, fresh, forks }: Sides): Promise<
     ours_ms: own,
     default_ms: best[0],
     best_ms: Math.min(...best),
+    ...(beside && { base_ms: base }),
   };
   if (values["no-memory"]) return row;
   const still = { budget: 0, memory: true }, once = await fresh();

@@ -70,7 +70,8 @@ interface Parts {
 /**
  * y = op(x; W′) + b with W′ = c ⊙ (W + f·down·up).
  *
- * dx goes through W′, made again rather than held through the step. With h = op(x; down): dh = f·dy·(c ⊙ up)ᵀ, which
+ * dx goes through W′, which is held through the step where it is no more than twice x,
+ * which the step holds anyway; a larger one is made again. With h = op(x; down): dh = f·dy·(c ⊙ up)ᵀ, which
  * `down` has its gradient from; d up = f·c ⊙ hᵀ·dy; dc = Σ dy ⊙ (y − b) / c over all places.
  */
 function whole(x: tf.Tensor, frozen: Frozen, { pair, f, c }: Parts): tf.Tensor {
@@ -86,10 +87,14 @@ function whole(x: tf.Tensor, frozen: Frozen, { pair, f, c }: Parts): tf.Tensor {
   const more: Named = { kernel: frozen.kernel, ...pair, ...(bias && { bias }) };
   return operation(
     inputs,
-    () => convolve(x, kernelOf(frozen.kernel, pair, c), geometry, bias),
+    (_, made) => {
+      const W = kernelOf(frozen.kernel, pair, c);
+      if (W.size <= 2 * x.size) made.W = W;
+      return convolve(x, W, geometry, bias);
+    },
     {
-      x: (dy, { x, kernel, c, ...kept }) =>
-        inputGradient(dy, kernelOf(kernel, pair && kept as Pair, c), x.shape, geometry),
+      x: (dy, { x, W, kernel, c, ...kept }) =>
+        inputGradient(dy, W ?? kernelOf(kernel, pair && kept as Pair, c), x.shape, geometry),
       h: (dy, { h, up, c }) => inputGradient(dy, spread(up, c), h.shape),
       up: (dy, { h, up, c }) => spread(kernelGradient(h, dy, up.shape), c),
       c: (dy, { c, bias }, y) => tf.div(tf.reshape(columnDot(dy, y, bias), c.shape), c),

@@ -29,21 +29,23 @@ interface Invocation {
  * What it is made of, the engine's `runKernelFunc`, is lazy; it is not public in the types.
  *
  * @param inputs kept until the gradient is taken; nothing that `forward` makes is, but for what is asked
- * @param forward may use any operation; none of it is differentiated
+ * @param forward may use any operation; none of it is differentiated. What it puts into `made` is kept too, by name
  */
 export function operation<T extends Named, K extends Named = Record<never, tf.Tensor>>(
   inputs: T,
-  forward: (inputs: T) => tf.Tensor,
+  forward: (inputs: T, made: Partial<K>) => tf.Tensor,
   gradients: Gradients<T, K>,
   { more = {} as K, output = false }: Keep<K> = {},
 ): tf.Tensor {
-  const all = { ...inputs, ...more }, names = Object.keys(all);
+  let names: string[] = [];
   const engine = tf.engine() as unknown as { runKernelFunc(call: Invocation): tf.Tensor };
   return engine.runKernelFunc({
     inputs,
     forwardFunc: (_, save) => {
-      const y = forward(inputs);
-      save([...names.map((name) => all[name]), ...(output ? [y] : [])]);
+      const made: Partial<K> = {}, y = forward(inputs, made);
+      const all: Named = { ...inputs, ...more, ...made };
+      names = Object.keys(all);
+      save([...Object.values(all), ...(output ? [y] : [])]);
       return y;
     },
     backwardsFunc: (dy, saved) => {
