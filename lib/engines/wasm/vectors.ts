@@ -65,8 +65,16 @@ export interface Vectors {
   ): void;
   /** sum[0…3] += Σ over i < count of a[i·step + 0…3] · b[i·pitch + 0…3]. */
   dot(a: number, step: number, b: number, pitch: number, count: number, sum: number): void;
-  /** sum[0…15] += Σ over i < count of a[i·step + 0…15] · (b[i·step + 0…15] − shift[0…15]): a line of the cache. */
-  columns(a: number, b: number, shift: number, step: number, count: number, sum: number): void;
+  /** sum[column] += Σ over i < 4·count of a[i·step + column] · (b[i·step + column] − shift[column]), for `width` bytes of columns. */
+  columns(
+    a: number,
+    b: number,
+    shift: number,
+    sum: number,
+    step: number,
+    width: number,
+    count: number,
+  ): void;
   /**
    * `count` times four numbers of w′, m′, v′ from w, m, v, g: a step of Adam, by the numbers β₁, 1 − β₁, β₂, 1 − β₂, what
    * m′ and v′ are multiplied by, ε and the rate.
@@ -190,29 +198,39 @@ function dot(multiply: Multiply): Routine {
   };
 }
 
+/** Four rows at once, so that a column's sum is read and written once for them; rows are read from end to end. */
 function columns(multiply: Multiply): Routine {
-  const quarters = [0, 1, 2, 3];
+  const rows = [0, 1, 2, 3];
   return {
-    parameters: ["a", "b", "shift", "step", "count", "sum"],
-    vectors: quarters.flatMap((i) => [`c${i}`, `s${i}`]),
+    parameters: ["a", "b", "shift", "sum", "step", "width", "count"],
+    integers: ["at", ...rows.flatMap((i) => [`a${i}`, `b${i}`])],
+    vectors: ["c", "s"],
     body(names) {
       const { get, set } = names;
-      const [once, left] = countdown(names, "count");
-      return [
-        ...quarters.flatMap((i) => set(`s${i}`, load(get("shift"), VECTOR * i))),
-        ...repeat([
-          ...quarters.map((i) => {
-            const b = minus(load(get("b"), VECTOR * i), get(`s${i}`));
-            return set(`c${i}`, multiply(load(get("a"), VECTOR * i), b, get(`c${i}`)));
-          }),
-          advance(names, "a", get("step")),
-          advance(names, "b", get("step")),
-          once,
-        ], left),
-        ...quarters.flatMap((i) =>
-          store(get("sum"), plus(load(get("sum"), VECTOR * i), get(`c${i}`)), VECTOR * i)
+      const here = (name: string) => add(get(name), get("at"));
+      const next = (name: string) => [
+        ...set(`${name}0`, get(name)),
+        ...rows.slice(1).flatMap((i) =>
+          set(`${name}${i}`, add(get(`${name}${i - 1}`), get("step")))
         ),
+        ...set(name, add(get(`${name}3`), get("step"))),
       ];
+      const [once, left] = countdown(names, "count");
+      return repeat([
+        next("a"),
+        next("b"),
+        set("at", integer(0)),
+        repeat([
+          set("c", load(here("sum"))),
+          set("s", load(here("shift"))),
+          ...rows.map((i) =>
+            set("c", multiply(load(here(`a${i}`)), minus(load(here(`b${i}`)), get("s")), get("c")))
+          ),
+          store(here("sum"), get("c")),
+          advance(names, "at", integer(VECTOR)),
+        ], less(get("at"), get("width"))),
+        once,
+      ], left);
     },
   };
 }
