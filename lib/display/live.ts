@@ -23,11 +23,13 @@ const STEPS = COLORS[5], MEANS = COLORS[1];
  * The thin curve is the loss, the thick one its mean over about a twentieth of the steps. Stop ends the training and
  * keeps what was trained. Outside a notebook nothing is drawn.
  *
+ * @param axis what the loss is, with its unit: "loss (nats)" for cross entropy
  * @returns what the training returns; undefined when it was stopped
  */
 export async function livePlot<T>(
   title: string,
   train: (live: Live) => Promise<T>,
+  { axis = "loss" }: { axis?: string } = {},
 ): Promise<T | undefined> {
   const losses: number[] = [], signal = stopSignal(), show = place();
   let drawn = performance.now();
@@ -46,7 +48,9 @@ export async function livePlot<T>(
   } catch (error) {
     if (!signal.aborted || error !== signal.reason) throw error;
   } finally {
-    if (kernel() && losses.length > 0) await show(await plot(curves(title, losses))[DISPLAY]());
+    if (kernel() && losses.length > 0) {
+      await show(await plot(curves(title, axis, losses))[DISPLAY]());
+    }
   }
 }
 
@@ -62,14 +66,14 @@ export function smoothed(numbers: readonly number[], steps = numbers.length / 20
 }
 
 /** The figure that stays. */
-function curves(title: string, losses: readonly number[]): Figure {
+function curves(title: string, axis: string, losses: readonly number[]): Figure {
   const x = losses.map((_, i) => i + 1);
   return {
     data: [
       { x, y: losses, name: "each step", mode: "lines", line: { width: 1, color: STEPS } },
       { x, y: smoothed(losses), name: "smoothed", mode: "lines", line: { color: MEANS } },
     ],
-    layout: { title, height: 300, xaxis: { title: "step" }, yaxis: { title: "loss" } },
+    layout: { title, height: 300, xaxis: { title: "step" }, yaxis: { title: axis } },
   };
 }
 
