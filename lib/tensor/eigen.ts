@@ -42,7 +42,8 @@ export function eigenvalues(a: Matrix): Float64Array {
   return Float64Array.from(descending(diagonal), (i) => diagonal[i] / scale);
 }
 
-const descending = (values: Float64Array) =>
+/** Indices, of the largest value first. */
+export const descending = (values: Float64Array) =>
   Array.from(values.keys()).sort((i, j) => values[j] - values[i]);
 
 /**
@@ -120,7 +121,7 @@ function walk(
  * Turns a tridiagonal matrix into a diagonal one by implicit QR sweeps with Wilkinson's shift, and the columns of q with
  * it, where they are asked for.
  */
-function diagonalize(d: Float64Array, e: Float64Array, q?: Matrix): void {
+export function diagonalize(d: Float64Array, e: Float64Array, q?: Matrix): void {
   let size = 0;
   for (let i = 0; i < d.length; i++) size = Math.max(size, Math.abs(d[i]), Math.abs(e[i] ?? 0));
   const negligible = Number.EPSILON * size, turned = q && rotations(q);

@@ -1,6 +1,7 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { eigen, eigenvalues } from "../../lib/tensor/eigen.ts";
+import { eigenvalues32 } from "../../lib/tensor/eigen32.ts";
 import { type Matrix, matrix, multiply, transpose } from "../../lib/tensor/matrix.ts";
 import { qr } from "../../lib/tensor/qr.ts";
 import { svd } from "../../lib/tensor/svd.ts";
@@ -47,6 +48,16 @@ for (const [name, a] of MATRICES) {
       assert.ok(distance(eigenvalues(a), values) < 1e-13);
     },
   );
+}
+
+for (const [name, a] of MATRICES.filter(([name]) => name !== "of 1e200")) {
+  decomposition(`has the values of eigenvalues32() but for rounding to float32: ${name}`, () => {
+    const single = map(a, Math.fround), largest = Math.max(...eigenvalues(single).map(Math.abs));
+    const found = eigenvalues32(Float32Array.from(single.data), a.rows);
+    eigenvalues(single).forEach((value, i) => {
+      assert.ok(Math.abs(found[i] - value) <= 8 * 2 ** -24 * largest, `${i}: ${found[i]} ${value}`);
+    });
+  });
 }
 
 decomposition("of the second differences of n numbers has 2 − 2 cos(kπ / (n + 1))", () => {

@@ -5,16 +5,16 @@
 import {
   add,
   and,
-  assemble,
   type Code,
   equal,
   except,
-  fused,
   integer,
   largest,
   less,
   load,
   minus,
+  module,
+  type Multiply,
   type Names,
   over,
   plus,
@@ -26,7 +26,7 @@ import {
   store,
   subtract,
   times,
-} from "./assemble.ts";
+} from "../../tensor/assemble.ts";
 import type { Backend } from "./compose.ts";
 
 /** Rows and columns of the block of a matrix which {@link Vectors.product} adds to. */
@@ -93,7 +93,6 @@ export interface Vectors {
 }
 
 const VECTOR = 16;
-type Multiply = (a: Code, b: Code, sum: Code) => Code;
 
 /** variable += step. */
 const advance = ({ get, set }: Names, name: string, step: Code) => set(name, add(get(name), step));
@@ -265,20 +264,14 @@ const adam: Routine = {
   },
 };
 
-/** The module, with sums of products rounded once where the runtime can. */
-function module(): WebAssembly.Module {
-  const bytes = (multiply: Multiply) =>
-    assemble({
-      product: product(multiply),
-      peak,
-      dot: dot(multiply),
-      columns: columns(multiply),
-      adam,
-    });
-  const best = bytes(fused);
-  const plain: Multiply = (a, b, sum) => plus(times(a, b), sum);
-  return new WebAssembly.Module(WebAssembly.validate(best) ? best : bytes(plain));
-}
+const all = (multiply: Multiply) => ({
+  product: product(multiply),
+  peak,
+  dot: dot(multiply),
+  columns: columns(multiply),
+  adam,
+});
+let compiled: WebAssembly.Module | undefined;
 
 const found = new WeakMap<Backend, Vectors>();
 
@@ -287,7 +280,9 @@ export function vectors(backend: Backend): Vectors {
   let routines = found.get(backend);
   if (!routines) {
     const { memory } = backend.wasm.asm;
-    const { exports } = new WebAssembly.Instance(module(), { env: { memory } });
+    const { exports } = new WebAssembly.Instance(compiled ??= module(all), {
+      env: { memory },
+    });
     routines = exports as unknown as Vectors;
     found.set(backend, routines);
   }

@@ -40,6 +40,13 @@ export const subtract = (a: Code, b: Code): Code => [...a, ...b, 0x6b];
 export const less = (a: Code, b: Code): Code => [...a, ...b, 0x49];
 /** The integer at an address. */
 export const read = (address: Code): Code => [...address, 0x28, ...place(0)];
+/** Does the body if the condition is not 0. */
+export const when = (condition: Code, body: Code[]): Code => [
+  ...condition,
+  ...[0x04, NOTHING],
+  ...body.flat(),
+  0x0b,
+];
 /** Does the body, and again while the condition is not 0. */
 export const repeat = (body: Code[], condition: Code): Code => [
   ...[0x03, NOTHING],
@@ -58,6 +65,8 @@ export const store = (address: Code, value: Code, offset = 0): Code => [
   ...[...address, ...value],
   ...[...vector(11), ...place(offset)],
 ];
+/** Four floats that are 0. */
+export const zero: Code = [...vector(12), ...Array(16).fill(0)];
 export const plus = (a: Code, b: Code): Code => [...a, ...b, ...vector(228)];
 export const minus = (a: Code, b: Code): Code => [...a, ...b, ...vector(229)];
 export const times = (a: Code, b: Code): Code => [...a, ...b, ...vector(230)];
@@ -96,7 +105,7 @@ function compile({ parameters, integers = [], vectors = [], body }: Routine): nu
 }
 
 /** A module of routines, exported by their names, over a memory that it imports as `env.memory`. */
-export function assemble(routines: Record<string, Routine>): Uint8Array<ArrayBuffer> {
+function assemble(routines: Record<string, Routine>): Uint8Array<ArrayBuffer> {
   const all = Object.entries(routines);
   const types = all.map(([, { parameters }]) => [
     ...[FUNCTION, ...leb(parameters.length), ...parameters.map(() => INTEGER)],
@@ -110,4 +119,16 @@ export function assemble(routines: Record<string, Routine>): Uint8Array<ArrayBuf
     ...section(7, all.map(([name], index) => [...text(name), 0, ...leb(index)])),
     ...section(10, all.map(([, routine]) => compile(routine))),
   ]);
+}
+
+/** a · b + c. */
+export type Multiply = (a: Code, b: Code, c: Code) => Code;
+
+/** A module of routines, with sums of products rounded once where the runtime can. */
+export function module(
+  routines: (multiply: Multiply) => Record<string, Routine>,
+): WebAssembly.Module {
+  const best = assemble(routines(fused));
+  if (WebAssembly.validate(best)) return new WebAssembly.Module(best);
+  return new WebAssembly.Module(assemble(routines((a, b, c) => plus(times(a, b), c))));
 }
