@@ -11,6 +11,7 @@ import { avgPoolGradient, maxPoolGradient } from "./pool.ts";
 import { product } from "./product.ts";
 import { cast, identity } from "./reference.ts";
 import { segmentSum } from "./segments.ts";
+import { slice } from "./slice.ts";
 import { mean, sum } from "./sum.ts";
 import { tile } from "./tile.ts";
 
@@ -36,6 +37,7 @@ const KERNELS: Record<string, Kernel> = {
   [ADAM]: adam,
   MaxPoolGrad: maxPoolGradient,
   Mean: mean,
+  Slice: slice,
   Sum: sum,
   Tile: tile,
   UnsortedSegmentSum: segmentSum,
