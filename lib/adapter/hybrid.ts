@@ -5,6 +5,7 @@
  * - LoRA, DyLoRA, and LoHa as its LoRA of rank r²: W′ = W + f·down·up;
  * - with DoRA on the output: W′ = c ⊙ (W + f·down·up), c the {@link stretched} lengths;
  * - (IA)^3 on the output: W′ = c ⊙ W, c = 1 + f·v;
+ * - LoKr: W′ = W + f·w1 ⊗ w2, both of them whole;
  * - DoRA and (IA)^3 on the input: the same numbers multiply the input, which then has its gradient from TensorFlow.js.
  */
 import * as tf from "@tensorflow/tfjs";
@@ -12,11 +13,13 @@ import { join } from "../algorithms/dylora.ts";
 import type * as dylora from "../algorithms/dylora.ts";
 import type { Factors } from "../algorithms/algorithm.ts";
 import * as loha from "../algorithms/loha.ts";
+import * as lokr from "../algorithms/lokr.ts";
 import * as lora from "../algorithms/lora.ts";
 import type { AlgorithmName } from "../algorithms/table.ts";
 import { convolve, inputGradient, kernelGradient } from "../tensor/convolve.ts";
 import { COLUMN_DOT, columnDot, hasKernel, multiplyAdd } from "../tensor/fused.ts";
 import type { Geometry } from "../tensor/geometry.ts";
+import { kronecker } from "../tensor/kronecker.ts";
 import { type Named, operation } from "../tensor/operation.ts";
 import { type Axis, EPSILON, norms } from "./decompose.ts";
 import type { View } from "./view.ts";
@@ -103,6 +106,54 @@ function whole(x: tf.Tensor, frozen: Frozen, { pair, f, c }: Parts): tf.Tensor {
   );
 }
 
+/** `[N, ..., m·n]` as `[m·N, ..., n]`: m blocks of channels one after another. */
+function apart(x: tf.Tensor, m: number): tf.Tensor {
+  const [N, ...rest] = x.shape, n = rest.pop()! / m;
+  const blocks = tf.transpose(tf.reshape(x, [-1, m, n]), [1, 0, 2]);
+  return tf.reshape(blocks, [m * N, ...rest, n]);
+}
+
+/**
+ * y = op(x; W + f·w1 ⊗ w2) + b.
+ *
+ * With x and dy as blocks of channels, h[b] = op(x[b]; w2) and g[b] = Σ_a w1[b, a] · dy[a]: dw1[b, a] = f·⟨h[b], dy[a]⟩, and dw2
+ * is f times the kernel's gradient of all x[b] with their g[b]. Blocks are made when the gradients are, and not held.
+ */
+function blockwise(
+  x: tf.Tensor,
+  { kernel, geometry, bias }: Frozen,
+  w1: tf.Tensor,
+  w2: tf.Tensor,
+  f: number,
+): tf.Tensor {
+  const [im, om] = w1.shape;
+  const build = (kernel: tf.Tensor, w1: tf.Tensor, w2: tf.Tensor) =>
+    tf.add(kernel, kronecker(times(w1, f), w2));
+  const rows = (blocks: tf.Tensor, m: number) => tf.reshape(blocks, [m, -1]);
+  return operation(
+    { x, w1, w2 } as Named,
+    (_, made) => {
+      const W = build(kernel, w1, w2);
+      if (W.size <= 2 * x.size) made.W = W;
+      return convolve(x, W, geometry, bias);
+    },
+    {
+      x: (dy, { x, w1, w2, kernel, W }) =>
+        inputGradient(dy, W ?? build(kernel, w1, w2), x.shape, geometry),
+      w1: (dy, { x, w2 }) => {
+        const h = convolve(apart(x, im), w2, geometry);
+        return times(tf.matMul(rows(h, im), rows(apart(dy, om), om), false, true), f);
+      },
+      w2: (dy, { x, w1, w2 }) => {
+        const blocks = apart(dy, om), [N, ...rest] = blocks.shape;
+        const g = tf.reshape(tf.matMul(w1, rows(blocks, om)), [im * N / om, ...rest]);
+        return times(kernelGradient(apart(x, im), g, w2.shape, geometry), f);
+      },
+    },
+    { more: { kernel } as Named },
+  );
+}
+
 /** op(x; W′) + b for numbers of the outputs, `[1, O]`, or of the inputs, `[I, 1]`, by multiplying activations. */
 function channelwise(
   x: tf.Tensor,
@@ -165,6 +216,10 @@ export function hybrid(x: tf.Tensor, frozen: Frozen, view: View, strength: numbe
     divides(c) ? whole(x, frozen, { ...rest, c }) : channelwise(x, frozen, { ...rest, c });
   if (algorithm === "ia3") {
     return channels(tf.add(times(factors.vector!, scale * strength), 1), { f: 1 });
+  }
+  if (algorithm === "lokr") {
+    const { w1, w2 } = lokr.whole(factors as lokr.Factors);
+    return blockwise(x, frozen, scalar ? tf.mul(w1, scalar) : w1, w2, scale * strength);
   }
   const own = present(PAIRS[algorithm]!(factors));
   const pair = scalar ? { ...own, up: tf.mul(own.up, scalar) } : own;

@@ -12,9 +12,13 @@ export type Route = "bypass" | "rebuild" | "hybrid";
 /** The routes by name. */
 export const ROUTES: readonly Route[] = ["bypass", "rebuild", "hybrid"];
 
-/** Whether the factor gradients of an adapter need no full one: ΔW is a pair of LoRA's form, or W times channels. */
-export function hasHybrid({ algorithm, dropouts }: Adapter): boolean {
-  const has = ["lora", "dylora", "loha", "ia3"].includes(algorithm);
+/**
+ * Whether the factor gradients of an adapter need no full one: ΔW is a pair of LoRA's form, a product of blocks, or W
+ * times channels.
+ */
+export function hasHybrid({ algorithm, dora, dropouts }: Adapter): boolean {
+  const has = ["lora", "dylora", "loha", "ia3"].includes(algorithm) ||
+    (algorithm === "lokr" && !dora);
   return has && dropouts.dropout === 0 && dropouts.rankDropout === 0;
 }
 
@@ -68,6 +72,8 @@ function walks({ algorithm, dora }: Adapter, route: Route, training: boolean): W
     return { activations: 0, weights: own + (dora ? 6 : 0) };
   }
   if (route === "hybrid") {
+    // LoKr turns the channels of x and of dy round for each of its two gradients
+    if (algorithm === "lokr") return { activations: pick(0, 8), weights: pick(3, 6) };
     return {
       activations: algorithm === "ia3" || dora ? pick(0, 1) : 0,
       weights: pick(1, 2) + (dora ? 4 : 0),

@@ -106,6 +106,11 @@ function large(factors: Factors): tf.Tensor {
   return factors.w2 ?? lora.delta(pair2(factors)!);
 }
 
+/** w1 `[I_m, O_m]` and w2 `[...k, I_n, O_n]`, whole where they are stored low rank too. */
+export function whole(factors: Factors): { w1: tf.Tensor; w2: tf.Tensor } {
+  return { w1: small(factors), w2: large(factors) };
+}
+
 /** ΔW = w1 ⊗ w2. */
 export function delta(factors: Factors): tf.Tensor {
   return tf.tidy(() => kronecker(small(factors), large(factors)));
@@ -139,7 +144,11 @@ export function bypass(factors: Factors, x: tf.Tensor, geometry: Geometry = {}):
   });
 }
 
-/** Parameters |w1| + |w2|; ΔW costs one multiplication an element once w1 and w2 are there. */
+/**
+ * Parameters |w1| + |w2|; ΔW costs one multiplication an element once w1 and w2 are there.
+ *
+ * The hybrid route makes W′ twice a step; w2 runs over all blocks once for w1's gradient, and once for its own.
+ */
 export function cost(shape: Shape, rank: number, options: CostOptions = {}): Cost {
   const { small: [im, om], large, lowRank1, lowRank2, cored } = options.factors
     ? planOf(options.factors, shape)
@@ -154,13 +163,16 @@ export function cost(shape: Shape, rank: number, options: CostOptions = {}): Cos
   const activation = im <= om
     ? im * convolution + im * om * outputs(large) * output
     : om * convolution + im * om * inputs(large) * input;
-  return costOf(
+  const own = costOf(
     shape,
     options,
     w1 + (two?.parameters ?? size(large)),
     build1 + activation,
     build1 + build2 + size(shape),
   );
+  const { forward } = own.rebuild, mixed = im * om * outputs(large) * output;
+  const learnt = 2 * (im * size(large) * output + mixed) + 2 * (build1 + build2);
+  return { ...own, hybrid: { forward, training: 2 * forward + learnt } };
 }
 
 /**

@@ -180,7 +180,7 @@ layers("refuses what it cannot do, and changes nothing", () => {
     () => lora.conv(layer, 2, { route: "fast" as "bypass" }),
     /route is bypass, rebuild, hybrid/,
   );
-  assert.throws(() => lokr.conv(layer, 2, { route: "hybrid" }), /use bypass or rebuild/);
+  assert.throws(() => oft.conv(layer, 2, { route: "hybrid" }), /use bypass or rebuild/);
   assert.throws(() => lora.conv(layer, 2, { block: 2 }), /current option is block/);
   assert.throws(
     () => lora.conv(layer, 2, { dropout: 1 }),
