@@ -39,6 +39,8 @@ export interface Cured {
 export interface CureOptions extends Partial<Sight>, Pick<SaveOptions, "dtype" | "leftovers"> {
   /** a layer's kernel in the library's layout, the tensor goes over: a plain difference may need it */
   base?: (name: string) => Promise<tf.Tensor | undefined>;
+  /** whether a layer has a bias, where that is known: PEFT's (IA)^3 multiplies it too */
+  biased?: (name: string) => boolean;
   /** whose names the adapters have; default: found by the names */
   model?: Model;
 }
@@ -88,8 +90,9 @@ const wrong = ({ error, strength }: Pick<HostReading, "error" | "strength">) =>
 /** By what the host's own dialect can hold: PEFT's and diffusers' have no other meaning. */
 function byHolding(host: HostName, onlyLora: boolean): Judge {
   const dialect = dialectOf(hostOf(host).dialect);
-  return ({ name }, { older }, written) => {
+  return ({ name, biased }, { older }, written) => {
     if (older) none("it has no such order");
+    if (biased && written.factors.vector?.shape[0] === 1) none("it multiplies the bias too");
     if (onlyLora && (written.algorithm !== "lora" || written.dora)) {
       none("its file is all of one kind, LoRA where layers differ");
     }
@@ -165,12 +168,13 @@ export async function cure(
 async function attended<T>(
   name: string,
   { adapters, metadata }: AdapterFile,
-  { base }: CureOptions,
+  { base, biased }: CureOptions,
   work: (patient: Patient) => T,
 ): Promise<T> {
   const kernel = await base?.(name);
   try {
-    return work({ name, trained: asTrained(adapters.get(name)!, metadata), kernel });
+    const trained = asTrained(adapters.get(name)!, metadata);
+    return work({ name, trained, kernel, biased: biased?.(name) });
   } finally {
     kernel?.dispose();
   }

@@ -115,12 +115,23 @@ export function hold(layer: string, adapter: Adapter): Adapter {
   return fold(layer, adapter, NAME, ["output"]);
 }
 
-/** With a configuration in the metadata, by which diffusers tells modules of other ranks. */
+/**
+ * What a text encoder's paths begin with in transformers before 5, and in every key. A configuration that leaves it out
+ * names the modules of both, as PEFT compares the ends of paths.
+ */
+const CLIP = /^text_model\./;
+
+/**
+ * With a configuration in the metadata, by which diffusers tells modules of other ranks.
+ *
+ * transformers loads text encoders itself, and finds a magnitude by its parameter's whole name.
+ */
 export function write(modules: ReadonlyMap<string, Stored>, metadata: Metadata): Written {
   const tensors = [...modules].flatMap(([layer, stored]) =>
-    keyed(stored).map(([suffix, tensor]) =>
-      [`${layer}.${suffix}`, tensor] as Written["tensors"][number]
-    )
+    keyed(stored).map(([suffix, tensor]) => {
+      const whole = suffix === "lora_magnitude_vector" && layer.startsWith("text_encoder");
+      return [`${layer}.${suffix}${whole ? ".weight" : ""}`, tensor] as Written["tensors"][number];
+    })
   );
   const before = CONFIG in metadata ? parseConfig(metadata[CONFIG], CONFIG) : {};
   const networks = Map.groupBy(
@@ -128,7 +139,9 @@ export function write(modules: ReadonlyMap<string, Stored>, metadata: Metadata):
     ([layer]) => NETWORK.exec(layer)?.[0] ?? "",
   );
   const packed = [...networks].flatMap(([network, own]) => {
-    const within = new Map(own.map(([layer, stored]) => [layer.slice(network.length), stored]));
+    const within = new Map(
+      own.map(([layer, stored]) => [layer.slice(network.length).replace(CLIP, ""), stored]),
+    );
     const fields = {
       ...(`${network}r` in before ? unpacked(before, network) : {}),
       ...loraFields(within, NAME),

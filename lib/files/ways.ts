@@ -14,6 +14,8 @@ export interface Patient {
   name: string;
   trained: Adapter;
   kernel?: tf.Tensor;
+  /** whether it has a bias, where that is known */
+  biased?: boolean;
 }
 
 /** An exact way to write an adapter; throws an error whose message is why it is none for this one. */

@@ -9,6 +9,8 @@ export interface Base extends AsyncDisposable {
   model?: Model;
   /** The kernel of a module, by any of its names; undefined where there is none. */
   kernel(name: string): Promise<tf.Tensor | undefined>;
+  /** Whether a module has a bias; without a base nobody knows. */
+  biased?: (name: string) => boolean;
 }
 
 /** Opens a checkpoint, if one is given. */
@@ -19,9 +21,11 @@ export async function baseOf(place: string | undefined): Promise<Base> {
   }
   const checkpoint = await openCheckpoint(place);
   const { model, modules } = checkpoint;
-  const kernel = (name: string) => {
+  const moduleOf = (name: string) => {
     const [own] = rename(new Map([[name, true]]), { to: "diffusers", model }).keys();
-    return readKernel(checkpoint, modules.get(own)!);
+    return modules.get(own)!;
   };
-  return { model, kernel, [Symbol.asyncDispose]: () => checkpoint.close() };
+  const kernel = (name: string) => readKernel(checkpoint, moduleOf(name));
+  const biased = (name: string) => moduleOf(name).bias !== undefined;
+  return { model, kernel, biased, [Symbol.asyncDispose]: () => checkpoint.close() };
 }

@@ -5,7 +5,7 @@ import { type Adapter, cure, files } from "../../mod.ts";
 import { diagnose } from "../../lib/files/doctor.ts";
 import { HOST_NAMES } from "../../lib/files/hosts/hosts.ts";
 import { leakless } from "../support/close.ts";
-import { free } from "../support/few.ts";
+import { free, kernel } from "../support/few.ts";
 import { golden, hasGolden } from "../support/fixtures.ts";
 import { ADDITIVE, told, trained } from "../support/trained.ts";
 import { kernelsOf } from "../support/whole_base.ts";
@@ -66,6 +66,15 @@ cured("stores numbers in fewer bits if asked, and tells what that costs", async 
     );
     assert.ok(layer.error! > 1e-6 && layer.error! < most, `${layer.error}`);
     assert.is((await diagnose(bytes!)).hosts.kohya!.right, 1);
+  }
+});
+
+cured("writes no (IA)^3 for PEFT where a bias is, which PEFT multiplies too", async () => {
+  const bytes = await encode(trained(["ia3", 0, {}], [6, 8]));
+  for (const [biased, by] of [[false, "as it is"], [true, "as LoRA of all ranks"]] as const) {
+    const base = () => Promise.resolve(kernel([6, 8]));
+    const { layers: [layer] } = await curedFor(bytes, "peft", { base, biased: () => biased });
+    assert.is(layer.by, by);
   }
 });
 

@@ -82,6 +82,27 @@ diffusers("what is written has scale 1, whoever reads it, and says so", async ()
   free(adapters.values());
 });
 
+// transformers 5 calls its modules encoder.…, and before text_model.encoder.…; PEFT compares the ends of paths
+diffusers("a text encoder's configuration names modules of transformers 4 and 5", async () => {
+  const paths = ["fc1", "fc2"].map((name) => `encoder.layers.0.mlp.${name}`);
+  const given = new Map(
+    paths.map((path, i) => [
+      `text_encoder.text_model.${path}`,
+      trained("lora", [6, 8], 2 + i, { dora: "output" }),
+    ]),
+  );
+  const { tensors, metadata } = parse(await encode(given, { dialect: "diffusers" }));
+  const told = JSON.parse(metadata.lora_adapter_metadata);
+  assert.equal(told["text_encoder.target_modules"], paths);
+  assert.equal(told["text_encoder.rank_pattern"], { [paths[1]]: 3 });
+  assert.ok(tensors.has(`text_encoder.text_model.${paths[0]}.lora_magnitude_vector.weight`));
+  const { adapters } = await open(serialize(tensors, metadata));
+  for (const [name, { factors }] of given) {
+    close(adapters.get(name)!.factors.magnitude!, factors.magnitude!);
+  }
+  free(adapters.values());
+});
+
 diffusers("two tensors for one factor belong to no adapter", async () => {
   const { adapters, leftovers } = await open(serialize([
     ["a.lora_A.weight", f32([2, 6], 1)],

@@ -116,7 +116,8 @@ async function fix(file: string, host: HostName, options: Options): Promise<void
   const [found] = await opened([file]);
   try {
     const { layers, bytes } = await cure(found, host, {
-      ...{ dtype, base: base.kernel, model: base.model, names: !options.anyName },
+      ...{ dtype, base: base.kernel, biased: base.biased, model: base.model },
+      names: !options.anyName,
       leftovers: new Map(carried(found, file, options.leftovers)),
     });
     if (!bytes) {
