@@ -3,6 +3,7 @@
  *
  * Source: PEFT 0.21.2, `LoraConfig`, `LycorisConfig`, `IA3Config`, `utils/other.py` `get_pattern_key`.
  */
+import { pattern } from "./peft_pattern.ts";
 
 /** The fields of a configuration. */
 export type Config = Readonly<Record<string, unknown>>;
@@ -62,19 +63,13 @@ export function checkLora(config: Config, what = "adapter_config.json"): void {
   }
 }
 
-/** An expression with a configuration's pattern in it. */
-function compiled(before: string, pattern: string): RegExp {
-  try {
-    return new RegExp(`^${before}(?:${pattern})$`);
-  } catch {
-    return malformed("a pattern of adapter_config.json", "it is a regular expression", pattern);
-  }
-}
-
 /** The first of some patterns that PEFT applies to a path: it is the path's end, from a dot on. */
 function matcher(patterns: readonly string[]): (path: string) => string | undefined {
-  const expressions = patterns.map((pattern) => compiled("(.*\\.)?", pattern));
-  return (path) => patterns[expressions.findIndex((expression) => expression.test(path))];
+  const matches = patterns.map(pattern);
+  return (path) => {
+    const starts = new Set([0, ...[...path.matchAll(/\./g)].map(({ index }) => index + 1)]);
+    return patterns[matches.findIndex((match) => match(path, starts))];
+  };
 }
 
 /** What a field says of each module: the first pattern that applies wins over the plain value. */
@@ -91,7 +86,7 @@ function field(config: Config, name: string, patterns: string): (path: string) =
 /**
  * The rank of each module, and what PEFT multiplies its ΔW by: alpha / r, or alpha / √r under rsLoRA.
  *
- * @throws {SyntaxError} for a pattern that is none; the function returned, for a rank or alpha that is none
+ * @throws {SyntaxError} for a pattern that {@link pattern} refuses; the function returned, for a rank or alpha that is none
  */
 export function scaling(config: Config): (path: string) => { rank: number; scale: number } {
   const ranks = field(config, "r", "rank_pattern");
@@ -107,7 +102,7 @@ export function scaling(config: Config): (path: string) => { rank: number; scale
 
 /** Whether PEFT takes a module for one of a list of ends, or of a regular expression. */
 export function listed(names: unknown, path: string): boolean {
-  if (typeof names === "string") return compiled("", names).test(path);
+  if (typeof names === "string") return pattern(names)(path, new Set([0]));
   return Array.isArray(names) && names.some((name) => path.endsWith(String(name)));
 }
 
