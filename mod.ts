@@ -212,7 +212,8 @@ export const tlora: Ranked<tloraAlgorithm.Factors> & { ranksAt: typeof tloraAlgo
 export { fromArguments, toArguments } from "./lib/adapter/arguments.ts";
 export { copy, dispose, parameters, scale } from "./lib/adapter/adapter.ts";
 export { blockOf, blockWeights } from "./lib/adapter/block.ts";
-export { choose, chooseAll, ways } from "./lib/adapter/choose.ts";
+export { choose, chooseAll } from "./lib/adapter/choose.ts";
+export { ways } from "./lib/adapter/ways.ts";
 export { conform } from "./lib/adapter/conform.ts";
 export { convert } from "./lib/adapter/convert.ts";
 export { extract } from "./lib/adapter/extract.ts";
@@ -247,7 +248,8 @@ export * as tf from "./lib/tf.ts";
 export type { Adapter, AdapterOptions, Dropouts } from "./lib/adapter/adapter.ts";
 export type { Arguments, Reader, TrainerSettings } from "./lib/adapter/arguments.ts";
 export type { Stored } from "./lib/adapter/bytes.ts";
-export type { Choosable, ChooseOptions, ChosenWays, Goal, Way } from "./lib/adapter/choose.ts";
+export type { ChosenWays } from "./lib/adapter/choose.ts";
+export type { Choosable, ChooseOptions, Goal, Way } from "./lib/adapter/ways.ts";
 export type { FitChoiceOptions, FittedWay, Kernels } from "./lib/adapter/choose_fit.ts";
 export type { ExtractAllOptions, ExtractedAll, Pair } from "./lib/adapter/extract_all.ts";
 export type {

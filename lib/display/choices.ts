@@ -1,5 +1,5 @@
 /** The table behind `choose`, as rows and as a figure. */
-import { type Choosable, ways } from "../adapter/choose.ts";
+import { type Choosable, ways } from "../adapter/ways.ts";
 import type { Kernels } from "../adapter/choose_fit.ts";
 import type { Extractable } from "../adapter/extract/options.ts";
 import type { ModuleSettings } from "../adapter/settings.ts";

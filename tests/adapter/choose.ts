@@ -11,11 +11,12 @@ import {
   parameters,
 } from "../../lib/adapter/adapter.ts";
 import { bytesOf } from "../../lib/adapter/bytes.ts";
-import { choose, chooseAll, type Goal, type Way, ways } from "../../lib/adapter/choose.ts";
+import { choose, chooseAll } from "../../lib/adapter/choose.ts";
 import type { FittedWay } from "../../lib/adapter/choose_fit.ts";
 import { choices, extract } from "../../lib/adapter/extract.ts";
 import type { ExtractOptions } from "../../lib/adapter/extract/options.ts";
 import { delta } from "../../lib/adapter/merge.ts";
+import { type Goal, type Way, ways } from "../../lib/adapter/ways.ts";
 import { toFloat32 } from "../../lib/files/floats.ts";
 import { parse } from "../../lib/files/safetensors.ts";
 import { matrix } from "../../lib/tensor/matrix.ts";
