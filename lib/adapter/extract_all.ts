@@ -91,15 +91,21 @@ export async function extractAll(
     return done;
   }
 
-  const names = [...layers], ways: Choice[][] = [], energies: number[] = [];
+  const names = [...layers], ways: (Choice & { rank?: number })[][] = [], energies: number[] = [];
   for (const layer of names) {
-    const { unit, energy, ...found } = await visit(layer, ({ base, tuned }, own) => ({
+    const { vector, unit, energy, ...found } = await visit(layer, ({ base, tuned }, own) => ({
+      vector: base.shape.length === 1,
       unit: relative ? 1 / (energyOf(base) || 1) : 1,
       ...choices(base, tuned, own),
     }));
     const nothing: Choice = { algorithm: "full", options: {}, bytes: 0, loss: energy };
     const all = [nothing, ...found.choices];
-    ways.push(all.map((choice) => ({ ...choice, loss: choice.loss * unit })));
+    // LoRAs are a layer's ranks; a vector, which is whole at every rank, has the first
+    const rankOf = ({ algorithm, options }: Choice, i: number) =>
+      i === 0 ? 0 : vector ? 1 : algorithm === "lora" ? options.rank : undefined;
+    ways.push(
+      all.map((choice, i) => ({ ...choice, loss: choice.loss * unit, rank: rankOf(choice, i) })),
+    );
     energies.push(energy);
   }
   const chosen = allocate(ways, bytes - overhead);

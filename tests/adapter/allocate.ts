@@ -41,6 +41,40 @@ allocates("keeps to the budget, and loses no more than the best way and one step
   assert.ok(exact > all / 2, `the best way in ${exact} of ${all}`);
 });
 
+allocates("loses no more than any one rank for all layers that fits", () => {
+  let closer = 0; // how often steps alone do, so that this proves something
+  for (let seed = 0; seed < 40; seed++) {
+    const random = values([20], seed).map(Math.abs);
+    const layers: Choice[][] = Array.from({ length: 4 }, (_, layer) => {
+      const price = 5 + Math.ceil(20 * random[layer]), most = 2 + Math.floor(4 * random[layer + 4]);
+      const fall = 1 - 0.3 * Math.min(1, random[layer + 8]),
+        size = price * (3 + random[layer + 12]);
+      const ranks = Array.from({ length: most + 1 }, (_, rank) => ({
+        bytes: rank === 0 ? 0 : rank * price + 4,
+        loss: size * fall ** rank,
+        rank,
+      }));
+      const other = { bytes: Math.ceil(price / 2), loss: size * (1 - random[layer + 16] / 9) };
+      return layer % 2 ? [...ranks, other] : ranks;
+    });
+    const alone = layers.map((choices) => choices.map(({ bytes, loss }) => ({ bytes, loss })));
+    for (let rank = 0; rank <= 6; rank++) {
+      const even = layers.map((choices) =>
+        Math.min(rank, choices.filter((choice) => choice.rank !== undefined).length - 1)
+      );
+      for (let budget = spent(layers, even), end = budget + 9; budget < end; budget++) {
+        const most = lost(layers, even) * (1 + 1e-12);
+        assert.ok(
+          lost(layers, allocate(layers, budget)) <= most,
+          `${rank} in ${budget} of ${seed}`,
+        );
+        if (lost(alone, allocate(alone, budget)) > most) closer++;
+      }
+    }
+  }
+  assert.ok(closer > 0);
+});
+
 allocates("takes choices in any order, and none that another beats in bytes and loss", () => {
   const choices = [
     { bytes: 5, loss: 2 },

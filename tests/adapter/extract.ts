@@ -3,6 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type Adapter, dispose } from "../../lib/adapter/adapter.ts";
+import { bytesOf } from "../../lib/adapter/bytes.ts";
 import { extract } from "../../lib/adapter/extract.ts";
 import { extractAll } from "../../lib/adapter/extract_all.ts";
 import type { Extracted, ExtractOptions, Sparse } from "../../lib/adapter/extract/options.ts";
@@ -418,6 +419,25 @@ together(
     for (const { adapter } of layers.values()) dispose(adapter);
   },
 );
+
+together("for the bytes of one rank in all layers it misses no more than that rank", async () => {
+  const missed = ({ layers, left }: Awaited<ReturnType<typeof extractAll>>) =>
+    [...layers.values(), ...left.values()]
+      .reduce((sum, { norm, error }) => sum + (norm * error) ** 2, 0);
+  for (const rank of [1, 2, 3]) {
+    const even = await extractAll(Object.keys(LAYERS), load, { rank });
+    const bytes = [...even.layers.values()].reduce(
+      (sum, { adapter }) => sum + bytesOf(adapter, "f32"),
+      0,
+    );
+    for (const algorithm of ["lora", "auto"] as const) {
+      const divided = await extractAll(Object.keys(LAYERS), load, { algorithm, bytes });
+      assert.ok(missed(divided) <= missed(even) * (1 + 1e-5), `${algorithm}, rank ${rank}`);
+      for (const { adapter } of divided.layers.values()) dispose(adapter);
+    }
+    for (const { adapter } of even.layers.values()) dispose(adapter);
+  }
+});
 
 together("relative to ‖W‖, it is the layer of the smaller kernel that gets the bytes", async () => {
   const differing = (name: string) => {
