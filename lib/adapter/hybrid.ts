@@ -16,11 +16,12 @@ import * as loha from "../algorithms/loha.ts";
 import * as lokr from "../algorithms/lokr.ts";
 import * as lora from "../algorithms/lora.ts";
 import type { AlgorithmName } from "../algorithms/table.ts";
+import { apart } from "../tensor/apart.ts";
 import { convolve, inputGradient, kernelGradient } from "../tensor/convolve.ts";
 import { COLUMN_DOT, columnDot, hasKernel, multiplyAdd } from "../tensor/fused.ts";
 import type { Geometry } from "../tensor/geometry.ts";
 import { kronecker } from "../tensor/kronecker.ts";
-import { type Named, operation } from "../tensor/operation.ts";
+import { type Gradients, type Named, operation } from "../tensor/operation.ts";
 import { type Axis, EPSILON, norms } from "./decompose.ts";
 import type { View } from "./view.ts";
 
@@ -63,6 +64,42 @@ function bottleneck(x: tf.Tensor, { down, core }: Pair, geometry: Geometry): tf.
   return core ? convolve(h, core, geometry) : h;
 }
 
+/** What a pass through W′ differentiates in besides x, what else it keeps, and how. */
+interface Through {
+  inputs: Named;
+  /** W′ from what is kept, the frozen `kernel` and x among it */
+  build(kept: Named): tf.Tensor;
+  gradients: Gradients<Named, Named>;
+  more?: Named;
+  output?: boolean;
+}
+
+/**
+ * y = op(x; W′) + b, where dx goes through W′ too.
+ *
+ * W′ is held through the step where it is no more than twice x, which the step holds anyway; a larger one is made again.
+ */
+function through(
+  x: tf.Tensor,
+  { kernel, geometry, bias }: Frozen,
+  { inputs, build, gradients, more, output }: Through,
+): tf.Tensor {
+  const kept: Named = { kernel, ...more };
+  return operation(
+    { x, ...inputs },
+    (inputs, made) => {
+      const W = build({ ...inputs, ...kept });
+      if (W.size <= 2 * x.size) made.W = W;
+      return convolve(x, W, geometry, bias);
+    },
+    {
+      x: (dy, kept) => inputGradient(dy, kept.W ?? build(kept), kept.x.shape, geometry),
+      ...gradients,
+    },
+    { more: kept, output },
+  );
+}
+
 /** The parts of W′ that a pass may have: a pair of factors at a scale, and a number for each output, `[1, O]`. */
 interface Parts {
   pair?: Pair;
@@ -73,44 +110,29 @@ interface Parts {
 /**
  * y = op(x; W′) + b with W′ = c ⊙ (W + f·down·up).
  *
- * dx goes through W′, which is held through the step where it is no more than twice x,
- * which the step holds anyway; a larger one is made again. With h = op(x; down): dh = f·dy·(c ⊙ up)ᵀ, which
- * `down` has its gradient from; d up = f·c ⊙ hᵀ·dy; dc = Σ dy ⊙ (y − b) / c over all places.
+ * With h = op(x; down): dh = f·dy·(c ⊙ up)ᵀ, which `down` has its gradient from; d up = f·c ⊙ hᵀ·dy;
+ * dc = Σ dy ⊙ (y − b) / c over all places.
  */
 function whole(x: tf.Tensor, frozen: Frozen, { pair, f, c }: Parts): tf.Tensor {
   const { geometry, bias } = frozen;
-  const kernelOf = (kernel: tf.Tensor, pair?: Pair, c?: tf.Tensor) => {
-    const V = pair ? merged(kernel, pair, f) : kernel;
-    return c ? tf.mul(V, c) : V;
-  };
-  const inputs: Named = { x };
-  if (pair) Object.assign(inputs, { h: bottleneck(x, pair, geometry), up: pair.up });
-  if (c) inputs.c = c;
   const spread = (x: tf.Tensor, c?: tf.Tensor) => times(c ? tf.mul(x, c) : x, f);
-  const more: Named = { kernel: frozen.kernel, ...pair, ...(bias && { bias }) };
-  return operation(
-    inputs,
-    (_, made) => {
-      const W = kernelOf(frozen.kernel, pair, c);
-      if (W.size <= 2 * x.size) made.W = W;
-      return convolve(x, W, geometry, bias);
+  return through(x, frozen, {
+    inputs: {
+      ...(pair && { h: bottleneck(x, pair, geometry), up: pair.up }),
+      ...(c && { c }),
     },
-    {
-      x: (dy, { x, W, kernel, c, ...kept }) =>
-        inputGradient(dy, W ?? kernelOf(kernel, pair && kept as Pair, c), x.shape, geometry),
+    build: ({ kernel, c, ...kept }) => {
+      const V = pair ? merged(kernel, kept as Pair, f) : kernel;
+      return c ? tf.mul(V, c) : V;
+    },
+    gradients: {
       h: (dy, { h, up, c }) => inputGradient(dy, spread(up, c), h.shape),
       up: (dy, { h, up, c }) => spread(kernelGradient(h, dy, up.shape), c),
       c: (dy, { c, bias }, y) => tf.div(tf.reshape(columnDot(dy, y, bias), c.shape), c),
     },
-    { more, output: c !== undefined },
-  );
-}
-
-/** `[N, ..., m·n]` as `[m·N, ..., n]`: m blocks of channels one after another. */
-function apart(x: tf.Tensor, m: number): tf.Tensor {
-  const [N, ...rest] = x.shape, n = rest.pop()! / m;
-  const blocks = tf.transpose(tf.reshape(x, [-1, m, n]), [1, 0, 2]);
-  return tf.reshape(blocks, [m * N, ...rest, n]);
+    more: { ...pair, ...(bias && { bias }) },
+    output: c !== undefined,
+  });
 }
 
 /**
@@ -121,37 +143,28 @@ function apart(x: tf.Tensor, m: number): tf.Tensor {
  */
 function blockwise(
   x: tf.Tensor,
-  { kernel, geometry, bias }: Frozen,
-  w1: tf.Tensor,
-  w2: tf.Tensor,
-  f: number,
+  frozen: Frozen,
+  { w1, w2, f }: { w1: tf.Tensor; w2: tf.Tensor; f: number },
 ): tf.Tensor {
-  const [im, om] = w1.shape;
-  const build = (kernel: tf.Tensor, w1: tf.Tensor, w2: tf.Tensor) =>
-    tf.add(kernel, kronecker(times(w1, f), w2));
+  const { geometry } = frozen, [im, om] = w1.shape;
   const rows = (blocks: tf.Tensor, m: number) => tf.reshape(blocks, [m, -1]);
-  return operation(
-    { x, w1, w2 } as Named,
-    (_, made) => {
-      const W = build(kernel, w1, w2);
-      if (W.size <= 2 * x.size) made.W = W;
-      return convolve(x, W, geometry, bias);
-    },
-    {
-      x: (dy, { x, w1, w2, kernel, W }) =>
-        inputGradient(dy, W ?? build(kernel, w1, w2), x.shape, geometry),
+  // I_m examples in the place of each, of the channels of one block
+  const examples = (blocks: tf.Tensor, { shape: [N, ...rest] }: tf.Tensor, m: number) =>
+    tf.reshape(blocks, [im * N, ...rest.slice(0, -1), rest[rest.length - 1] / m]);
+  return through(x, frozen, {
+    inputs: { w1, w2 },
+    build: ({ kernel, w1, w2 }) => tf.add(kernel, kronecker(times(w1, f), w2)),
+    gradients: {
       w1: (dy, { x, w2 }) => {
-        const h = convolve(apart(x, im), w2, geometry);
+        const h = convolve(examples(apart(x, im), x, im), w2, geometry);
         return times(tf.matMul(rows(h, im), rows(apart(dy, om), om), false, true), f);
       },
       w2: (dy, { x, w1, w2 }) => {
-        const blocks = apart(dy, om), [N, ...rest] = blocks.shape;
-        const g = tf.reshape(tf.matMul(w1, rows(blocks, om)), [im * N / om, ...rest]);
-        return times(kernelGradient(apart(x, im), g, w2.shape, geometry), f);
+        const g = examples(tf.matMul(w1, rows(apart(dy, om), om)), dy, om);
+        return times(kernelGradient(examples(apart(x, im), x, im), g, w2.shape, geometry), f);
       },
     },
-    { more: { kernel } as Named },
-  );
+  });
 }
 
 /** op(x; W′) + b for numbers of the outputs, `[1, O]`, or of the inputs, `[I, 1]`, by multiplying activations. */
@@ -219,7 +232,8 @@ export function hybrid(x: tf.Tensor, frozen: Frozen, view: View, strength: numbe
   }
   if (algorithm === "lokr") {
     const { w1, w2 } = lokr.whole(factors as lokr.Factors);
-    return blockwise(x, frozen, scalar ? tf.mul(w1, scalar) : w1, w2, scale * strength);
+    const own = { w1: scalar ? tf.mul(w1, scalar) : w1, w2 };
+    return blockwise(x, frozen, { ...own, f: scale * strength });
   }
   const own = present(PAIRS[algorithm]!(factors));
   const pair = scalar ? { ...own, up: tf.mul(own.up, scalar) } : own;

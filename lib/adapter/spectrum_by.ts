@@ -118,9 +118,10 @@ function summed(
   for (let from = 0; from < long; from += RUN) {
     const count = Math.min(RUN, long - from);
     scoped(() => {
-      const begin = wide ? [0, from] as const : [from, 0] as const;
-      const size = wide ? [short, count] as const : [count, short] as const;
-      add(gram, tf.slice(a, [...begin], [...size]), wide);
+      const part = wide
+        ? tf.slice(a, [0, from], [short, count])
+        : tf.slice(a, [from, 0], [count, short]);
+      add(gram, part, wide);
     });
   }
   return gram;

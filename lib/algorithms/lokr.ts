@@ -5,6 +5,7 @@
  * With I = I_m·I_n and O = O_m·O_n, ΔW[·, b·I_n + d, a·O_n + c] = w1[b, a] · w2[·, d, c].
  */
 import * as tf from "@tensorflow/tfjs";
+import { apart, together } from "../tensor/apart.ts";
 import { convolve } from "../tensor/convolve.ts";
 import type { Geometry } from "../tensor/geometry.ts";
 import { factorPair, kronecker } from "../tensor/kronecker.ts";
@@ -127,8 +128,7 @@ export function bypass(factors: Factors, x: tf.Tensor, geometry: Geometry = {}):
     if ((geometry.groups ?? 1) > 1) return convolve(x, delta(factors), geometry);
     const w1 = small(factors), [im, om] = w1.shape, [N, ...places] = x.shape.slice(0, -1);
     const ik = x.shape[x.rank - 1] / im;
-    const lines = tf.reshape(x, [size([N, ...places]), im, ik]);
-    const parts = tf.reshape(tf.transpose(lines, [1, 0, 2]), [im, -1]); // [I_m, N·HW·I_n]
+    const parts = apart(x, im); // [I_m, N·HW, I_n]
     const mix = (h: tf.Tensor) => tf.matMul(w1, tf.reshape(h, [im, -1]), true); // [O_m, ...]
     const move = (h: tf.Tensor, runs: number) => {
       const inside = tf.reshape(h, [runs * N, ...places, ik]);
@@ -139,8 +139,7 @@ export function bypass(factors: Factors, x: tf.Tensor, geometry: Geometry = {}):
     const moved = im <= om ? move(parts, im) : move(mix(parts), om);
     const out = moved.shape.slice(1, -1), ok = moved.shape[moved.rank - 1];
     const mixed = im <= om ? mix(moved) : moved;
-    const channels = tf.reshape(mixed, [om, N * size(out), ok]);
-    return tf.reshape(tf.transpose(channels, [1, 0, 2]), [N, ...out, om * ok]);
+    return together(tf.reshape(mixed, [om, -1, ok]), [N, ...out, om * ok]);
   });
 }
 

@@ -5,6 +5,7 @@
  * Yeh et al., "Navigating Text-To-Image Customization", arXiv 2309.14859 (LyCORIS, `LoConModule`).
  */
 import * as tf from "@tensorflow/tfjs";
+import { apart, together } from "../tensor/apart.ts";
 import { convolve } from "../tensor/convolve.ts";
 import type { Geometry } from "../tensor/geometry.ts";
 import { inputs, isWide, outputs, type Shape, size, space } from "../tensor/shape.ts";
@@ -122,13 +123,10 @@ export function bypass(factors: Factors, x: tf.Tensor, geometry: Geometry = {}):
   return tf.tidy(() => {
     if (groups === 1) return convolve(narrow(x), up);
     const [rank, O] = up.shape, [N, ...places] = x.shape.slice(0, -1);
-    const split = tf.reshape(x, [size([N, ...places]), groups, x.shape[x.rank - 1] / groups]);
-    const apart = tf.transpose(split, [1, 0, 2]); // [N·HW, G, I/G] -> [G, N·HW, I/G]
-    const h = narrow(tf.reshape(apart, [groups * N, ...places, x.shape[x.rank - 1] / groups]));
-    const columns = tf.transpose(tf.reshape(up, [rank, groups, O / groups]), [1, 0, 2]);
-    const y = tf.matMul(tf.reshape(h, [groups, -1, rank]), columns); // [G, N·out, O/G]
-    const together = tf.transpose(y, [1, 0, 2]);
-    return tf.reshape(together, [N, ...h.shape.slice(1, -1), O]);
+    const each = [groups * N, ...places, x.shape[x.rank - 1] / groups];
+    const h = narrow(tf.reshape(apart(x, groups), each));
+    const y = tf.matMul(tf.reshape(h, [groups, -1, rank]), apart(up, groups)); // [G, N·out, O/G]
+    return together(y, [N, ...h.shape.slice(1, -1), O]);
   });
 }
 

@@ -9,6 +9,7 @@
  * them. `rescale` is not interpolated: at s = 0 an OFT with it is W ⊙ rescale, not W.
  */
 import * as tf from "@tensorflow/tfjs";
+import { apart, together } from "../tensor/apart.ts";
 import { between, cayley, inverseBetween, skew } from "../tensor/cayley.ts";
 import { convolve } from "../tensor/convolve.ts";
 import type { Geometry } from "../tensor/geometry.ts";
@@ -105,9 +106,7 @@ export function restore(
 
 /** The last axis in n runs of b, each times its block of `[n, b, b]`. */
 function turn(y: tf.Tensor, R: tf.Tensor): tf.Tensor {
-  const [n, b] = R.shape;
-  const runs = tf.transpose(tf.reshape(y, [-1, n, b]), [1, 0, 2]); // [n, P, b]
-  return tf.reshape(tf.transpose(tf.matMul(runs, R), [1, 0, 2]), y.shape);
+  return together(tf.matMul(apart(y, R.shape[0]), R), y.shape);
 }
 
 /**

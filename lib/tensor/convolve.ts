@@ -7,6 +7,7 @@
  * product, which is the definition.
  */
 import * as tf from "@tensorflow/tfjs";
+import { apart, together } from "./apart.ts";
 import { type Extent, extent, type Geometry } from "./geometry.ts";
 import { operation } from "./operation.ts";
 import { inputs, outputs, type Shape, size, space } from "./shape.ts";
@@ -64,17 +65,14 @@ const dense: Maps = {
 /** The definition: Y = unfold(X)·K; dX = fold(dY·Kᵀ), dK = unfold(X)ᵀ·dY, a matrix for each group. */
 function unfolded(kernel: Shape, geometry: Geometry): Maps {
   const { groups = 1 } = geometry;
-  const rows = (dy: tf.Tensor) => {
-    const O = outputs(kernel);
-    if (groups === 1) return tf.reshape(dy, [-1, O]);
-    return tf.transpose(tf.reshape(dy, [-1, groups, O / groups]), [1, 0, 2]);
-  };
+  const rows = (dy: tf.Tensor) =>
+    groups === 1 ? tf.reshape(dy, [-1, outputs(kernel)]) : apart(dy, groups);
   return {
     y: (x, W) => {
       const { output } = extent(kernel, x.shape.slice(1, -1), geometry);
       const y = tf.matMul(unfold(x, kernel, geometry), kernelMatrix(W, groups));
-      const positions = groups === 1 ? y : tf.transpose(y, [1, 0, 2]);
-      return tf.reshape(positions, [x.shape[0], ...output, outputs(kernel)]);
+      const shape = [x.shape[0], ...output, outputs(kernel)];
+      return groups === 1 ? tf.reshape(y, shape) : together(y, shape);
     },
     dx: (dy, W, x) =>
       fold(tf.matMul(rows(dy), kernelMatrix(W, groups), false, true), x, kernel, geometry),

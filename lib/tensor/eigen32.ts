@@ -113,14 +113,17 @@ function routine(memory: WebAssembly.Memory): (...parameters: number[]) => void 
 export function eigenvalues32(a: Float32Array, n: number): Float64Array {
   const scale = binaryScale({ rows: n, columns: n, data: a });
   const wide = Math.ceil(n / LANES) * LANES;
-  const parts = [wide * wide, wide, wide, wide, wide, wide, wide, LANES * wide];
-  const starts = parts.map((_, i) => parts.slice(0, i).reduce((sum, part) => sum + part, 0));
-  const total = starts[7] + parts[7];
-  const memory = new WebAssembly.Memory({ initial: Math.ceil(FLOAT * total / PAGE) });
-  const [A, v, w, minusV, minusW, z, y, own] = parts.map((length, i) =>
-    new Float32Array(memory.buffer, FLOAT * starts[i], length)
-  );
-  const run = routine(memory), pitch = FLOAT * wide, far = FLOAT * (starts[1] - starts[3]);
+  const bytes = FLOAT * wide * (wide + 6 + LANES); // A, six columns, and a column of vectors
+  const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / PAGE) });
+  let free = 0;
+  const room = (length: number) => {
+    const array = new Float32Array(memory.buffer, free, length);
+    free += array.byteLength;
+    return array;
+  };
+  const A = room(wide * wide), own = room(LANES * wide);
+  const [v, w, minusV, minusW, z, y] = Array.from({ length: 6 }, () => room(wide));
+  const run = routine(memory), pitch = FLOAT * wide, far = v.byteOffset - minusV.byteOffset;
   for (let i = 0; i < n; i++) {
     for (let j = 0; j <= i; j++) A[i * wide + j] = a[i * n + j] * scale;
     for (let j = i - i % LANES; j < i; j++) A[j * wide + i] = A[i * wide + j];
@@ -135,19 +138,10 @@ export function eigenvalues32(a: Float32Array, n: number): Float64Array {
     beside[k] = reflector(column, k + 1, n);
     z.set(column.fill(0, 0, k + 1));
 
-    const from = k + 1 - (k + 1) % LANES, at = (part: number) => FLOAT * (starts[part] + from);
+    const from = k + 1 - (k + 1) % LANES, row = A.byteOffset + from * pitch + FLOAT * from;
+    const [atV, atW, atZ, atY] = [minusV, minusW, z, y].map((x) => x.byteOffset + FLOAT * from);
     y.fill(0);
-    run(
-      FLOAT * (from * wide + from),
-      pitch,
-      at(3),
-      at(4),
-      at(5),
-      at(6),
-      FLOAT * starts[7],
-      far,
-      FLOAT * (wide - from),
-    );
+    run(row, pitch, atV, atW, atZ, atY, own.byteOffset, far, FLOAT * (wide - from));
     let along = 0;
     for (let i = k + 1; i < n; i++) {
       const lanes = LANES * (i - from);

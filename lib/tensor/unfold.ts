@@ -6,6 +6,7 @@
  * the fast convolutions are tested against.
  */
 import * as tf from "@tensorflow/tfjs";
+import { apart, together } from "./apart.ts";
 import { type Extent, extent, type Geometry } from "./geometry.ts";
 import { inputs, outputs, type Shape, size, space } from "./shape.ts";
 
@@ -13,16 +14,13 @@ import { inputs, outputs, type Shape, size, space } from "./shape.ts";
  * The kernel as a matrix: `[...k, I/G, O]` → `[k·I/G, O]`, or `[G, k·I/G, O/G]` for more than one group.
  */
 export function kernelMatrix(kernel: tf.Tensor, groups = 1): tf.Tensor {
-  const rows = size(kernel.shape) / outputs(kernel.shape);
-  if (groups === 1) return tf.reshape(kernel, [rows, outputs(kernel.shape)]);
-  const split = tf.reshape(kernel, [rows, groups, outputs(kernel.shape) / groups]);
-  return tf.transpose(split, [1, 0, 2]); // [k·I/G, G, O/G] -> [G, k·I/G, O/G]
+  if (groups === 1) return tf.reshape(kernel, [-1, outputs(kernel.shape)]);
+  return apart(kernel, groups);
 }
 
 /** The inverse of {@link kernelMatrix}: `[k·I/G, O]` or `[G, k·I/G, O/G]` → `[...k, I/G, O]`. */
 export function matrixKernel(matrix: tf.Tensor, shape: Shape): tf.Tensor {
-  const rows = matrix.rank === 3 ? tf.transpose(matrix, [1, 0, 2]) : matrix;
-  return tf.reshape(rows, [...shape]);
+  return matrix.rank === 3 ? together(matrix, shape) : tf.reshape(matrix, [...shape]);
 }
 
 /** `count` positions of one axis, from `start` and `step` apart (tfjs's strided slice has no gradient). */

@@ -280,9 +280,8 @@ export function vectors(backend: Backend): Vectors {
   let routines = found.get(backend);
   if (!routines) {
     const { memory } = backend.wasm.asm;
-    const { exports } = new WebAssembly.Instance(compiled ??= module(all), {
-      env: { memory },
-    });
+    compiled ??= module(all);
+    const { exports } = new WebAssembly.Instance(compiled, { env: { memory } });
     routines = exports as unknown as Vectors;
     found.set(backend, routines);
   }
